@@ -1,0 +1,104 @@
+# Everything but the order of the install script is a wildcard: a new file is built or run
+# because it is there.
+EXTENSION = ordflow
+MODULE_big = ordflow
+VERSION_OF_ORDFLOW := $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" ordflow.control)
+
+OBJS := $(patsubst %.c,%.o,$(wildcard src/*.c src/*/*.c))
+
+# The order is the dependency order: a reference to a later fragment fails at CREATE EXTENSION.
+FRAGMENTS = src/machine/machine.sql \
+	src/stock/stock.sql \
+	src/coupon/coupon.sql \
+	src/order/order.sql \
+	src/order/order_functions.sql \
+	src/order/audit.sql \
+	src/timer/timer.sql \
+	src/doctor.sql \
+	src/grants.sql
+
+DATA = $(wildcard src/upgrade/ordflow--*--*.sql)
+DATA_built = ordflow--$(VERSION_OF_ORDFLOW).sql
+
+REGRESS := $(patsubst sql/%.sql,%,$(wildcard sql/*.sql))
+REGRESS_OPTS = --load-extension=ordflow
+ISOLATION := $(patsubst test/specs/%.spec,%,$(wildcard test/specs/*.spec))
+ISOLATION_OPTS = --inputdir=test --load-extension=ordflow
+PROVE_TESTS := $(wildcard test/t/*.pl)
+TAP_TESTS := $(if $(PROVE_TESTS),1)
+
+PG_CPPFLAGS = -Isrc -DORDFLOW_VERSION='"$(VERSION_OF_ORDFLOW)"'
+PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers
+# build/versions, the other servers of test-versions, took an hour's download to make: it stays.
+EXTRA_CLEAN = $(filter-out build/versions,$(wildcard build/*)) ordflow--*.sql tmp_check
+
+# Bitcode serves the inlining of small functions into JIT-compiled expressions; ours run SPI.
+# Without it the build needs no clang.
+override with_llvm = no
+
+PG_CONFIG ?= pg_config
+PGXS := $(wildcard $(shell $(PG_CONFIG) --pgxs 2>/dev/null))
+
+ifneq ($(PGXS),)
+
+# A server that did not preload ordflow runs the files that say they need nothing of it.
+ifneq ($(filter installcheck,$(MAKECMDGOALS)),)
+PRELOADED := $(shell `$(PG_CONFIG) --bindir`/psql -XAtc 'SHOW shared_preload_libraries' postgres)
+ifeq ($(findstring ordflow,$(PRELOADED)),)
+NEEDS_NOTHING := $(patsubst sql/%.sql,%,$(shell grep -lx -e '-- needs: nothing' sql/*.sql))
+$(info This server has no ordflow in shared_preload_libraries.)
+$(info Left out, as they need it: $(filter-out $(NEEDS_NOTHING),$(REGRESS)) $(ISOLATION))
+override REGRESS := $(NEEDS_NOTHING)
+override ISOLATION :=
+endif
+endif
+
+include $(PGXS)
+
+ifneq ($(filter 9.% 10 11 12 13 14,$(MAJORVERSION)),)
+$(error ordflow needs PostgreSQL 15 or later, but $(PG_CONFIG) belongs to $(VERSION))
+endif
+
+else
+
+all install uninstall installcheck:
+	@echo 'ordflow is built against the server headers (Debian: postgresql-server-dev-15).' >&2
+	@echo 'Where pg_config is not in the PATH: make PG_CONFIG=/path/to/pg_config' >&2
+	@exit 1
+
+clean:
+	rm -rf $(EXTRA_CLEAN) $(OBJS) ordflow.so
+
+endif
+
+# One list of headers for all: a build takes seconds. The stamp changes with the server's version.
+$(OBJS): $(wildcard src/*/*.h) ordflow.control build/server
+
+build/server: FORCE
+	@mkdir -p build
+	@echo '$(VERSION)' | cmp -s - $@ || echo '$(VERSION)' > $@
+
+ordflow--$(VERSION_OF_ORDFLOW).sql: $(FRAGMENTS) ordflow.control Makefile
+	{ printf '%s\n' '\echo Use "CREATE EXTENSION ordflow" to load this file. \quit'; \
+		cat $(FRAGMENTS); } > $@
+
+# The targets below do their own set-up on a bare Debian: see test/setup.
+demo:
+	@test/replay/demo
+
+test:
+	@test/run $(SUITE)
+
+memcheck:
+	@test/memcheck
+
+test-versions:
+	@test/versions
+
+bench-orders:
+	@bench/orders
+
+tidy:
+	@test/tidy
+
+.PHONY: demo test memcheck test-versions bench-orders tidy FORCE

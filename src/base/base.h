@@ -1,0 +1,133 @@
+/*
+ * base.h
+ *	  What every feature stands on: settings, the kept plans of our statements,
+ *	  our own catalog objects, argument guards, text and time.
+ */
+#ifndef ORDFLOW_BASE_H
+#define ORDFLOW_BASE_H
+
+#include "postgres.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "utils/timestamp.h"
+
+#include "base/compat.h"
+#include "base/error.h"
+
+/* limits, each documented where it is raised */
+#define ORDFLOW_TEXT_MAX		255		/* bytes: customer, keys, codes, references */
+#define ORDFLOW_ORDERS_MAX		10000	/* orders in one call of submit_orders */
+#define ORDFLOW_QUANTITY_MAX	INT64CONST(1000000000000)	/* units in a line */
+
+/* ---- guc.c: settings; the defaults have their only home there ---- */
+extern char *ordflow_currency;
+extern char *ordflow_actor_setting;
+extern char *ordflow_event_setting;
+extern int	ordflow_pay_within;		/* seconds */
+extern int	ordflow_confirm_within; /* seconds */
+extern int	ordflow_max_lines;
+
+extern void ordflow_settings_init(void);
+
+/* The interval that one of our settings in seconds holds, in the current context. */
+extern Interval *ordflow_setting_interval(const char *name);
+
+/* ---- catalog.c: our own objects ---- */
+
+/* True when the library was loaded by shared_preload_libraries. */
+extern bool ordflow_preloaded;
+
+/* OF008 when the library was not preloaded, OF011 when library and SQL versions differ. */
+extern void ordflow_require_preload(void);
+
+/* OF011 when library and SQL versions differ; cheap after the first call. */
+extern void ordflow_require_version(void);
+
+/* The oid of a relation in schema ordflow; error when it is missing. */
+extern Oid	ordflow_relid(const char *relname);
+
+/* The role that owns the extension: our statements run as it. */
+extern Oid	ordflow_owner(void);
+
+/*
+ * Switches to another role until ordflow_role_leave(); an error restores the
+ * role with its (sub)transaction.  restricted: run user code, so no role change,
+ * no temporary object, no deferred trigger (SECURITY_RESTRICTED_OPERATION).
+ */
+typedef struct RoleSwitch
+{
+	Oid			userid;
+	int			sec_context;
+} RoleSwitch;
+
+extern RoleSwitch ordflow_role_enter(Oid roleid, bool restricted);
+extern void ordflow_role_leave(RoleSwitch saved);
+
+/* Who acts: the setting ordflow.actor, else the session user's name. */
+extern const char *ordflow_actor(void);
+
+/* ---- spi.c: statements with plans kept for the life of the backend ---- */
+
+#define ORDFLOW_STATEMENT_ARGS_MAX 24
+
+/*
+ * One statement of ours, declared static beside its only user.  Prepared at
+ * first use as a generic plan; PostgreSQL revalidates it after DDL.
+ */
+typedef struct Statement
+{
+	const char *sql;
+	int			nargs;
+	Oid			argtypes[ORDFLOW_STATEMENT_ARGS_MAX];
+	SPIPlanPtr	plan;
+} Statement;
+
+/*
+ * Runs a statement; the caller is connected to SPI.  nulls as in
+ * SPI_execute_plan (NULL = none).  Each run takes a new snapshot at READ
+ * COMMITTED.  Returns SPI_processed; rows are in SPI_tuptable.
+ */
+extern uint64 ordflow_execute(Statement *statement, Datum *values, const char *nulls);
+
+/* A value of the last result; pass-by-reference values live in the SPI context. */
+extern Datum ordflow_result(uint64 row, int column, bool *isnull);
+extern int64 ordflow_result_int64(uint64 row, int column);	/* 0 where NULL */
+extern char *ordflow_result_text(uint64 row, int column);	/* NULL where NULL */
+
+/* ---- args.c: guards of arguments, named for what they ensure ---- */
+
+/* 22004 naming the argument when it is NULL. */
+extern void ordflow_require_not_null(FunctionCallInfo fcinfo, int argno, const char *name);
+
+/*
+ * A text argument as a C string: 22004 when NULL, 22023 when empty, 22001 when
+ * longer than ORDFLOW_TEXT_MAX bytes.
+ */
+extern char *ordflow_arg_text(FunctionCallInfo fcinfo, int argno, const char *name);
+
+/* The same, but NULL gives NULL. */
+extern char *ordflow_arg_text_or_null(FunctionCallInfo fcinfo, int argno, const char *name);
+
+/* Not empty and not longer than ORDFLOW_TEXT_MAX bytes, else a problem. */
+extern bool ordflow_check_text(const char *value, const char *name, Problem *problem);
+
+/* A bigint argument from 1 to ORDFLOW_QUANTITY_MAX: 22004, 22023, 22003. */
+extern int64 ordflow_arg_quantity(FunctionCallInfo fcinfo, int argno, const char *name);
+
+/* text datum or NULL flag in one go, for arrays of values and nulls */
+#define ORDFLOW_SET_TEXT(values, nulls, i, string) \
+	do { \
+		const char *s_ = (string); \
+		(values)[i] = s_ ? CStringGetTextDatum(s_) : (Datum) 0; \
+		(nulls)[i] = s_ ? ' ' : 'n'; \
+	} while (0)
+
+/* ---- array.c: C arrays as datums for unnest() ---- */
+extern Datum ordflow_int8_array(const int64 *values, int n);
+extern Datum ordflow_id_array(const int64 *ids, int n); /* 0 becomes NULL */
+extern Datum ordflow_text_array(const char *const *values, int n);	/* NULL elements allowed */
+extern Datum ordflow_numeric_array(const Datum *values, const bool *nulls, int n);
+extern Datum ordflow_timestamptz_array(const Datum *values, int n);
+extern Datum ordflow_jsonb_array(const Datum *values, const bool *nulls, int n);
+
+#endif							/* ORDFLOW_BASE_H */

@@ -1,0 +1,41 @@
+/*
+ * compat.h
+ *	  The only place that tests the server's version.  Shims are written in
+ *	  terms of the newer API.
+ */
+#ifndef ORDFLOW_COMPAT_H
+#define ORDFLOW_COMPAT_H
+
+#include "postgres.h"
+
+#if PG_VERSION_NUM < 150000
+#error "ordflow needs PostgreSQL 15 or later"
+#endif
+
+/* object_aclcheck() replaced the check of each kind of object in PostgreSQL 16. */
+#if PG_VERSION_NUM < 160000
+#include "utils/acl.h"
+#define object_aclcheck(classid, objectid, roleid, mode) \
+	ordflow_object_aclcheck(classid, objectid, roleid, mode)
+#define object_ownercheck(classid, objectid, roleid) \
+	ordflow_object_ownercheck(classid, objectid, roleid)
+
+#include "catalog/pg_class.h"
+#include "catalog/pg_proc.h"
+
+static inline AclResult
+ordflow_object_aclcheck(Oid classid, Oid objectid, Oid roleid, AclMode mode)
+{
+	Assert(classid == ProcedureRelationId);
+	return pg_proc_aclcheck(objectid, roleid, mode);
+}
+
+static inline bool
+ordflow_object_ownercheck(Oid classid, Oid objectid, Oid roleid)
+{
+	Assert(classid == RelationRelationId);
+	return pg_class_ownercheck(objectid, roleid);
+}
+#endif
+
+#endif							/* ORDFLOW_COMPAT_H */

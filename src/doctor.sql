@@ -1,0 +1,50 @@
+/* src/doctor.sql: is everything set up; each feature has its rows here */
+
+CREATE FUNCTION ordflow.library(OUT version text, OUT preloaded boolean)
+LANGUAGE c STABLE SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'ordflow_library';
+COMMENT ON FUNCTION ordflow.library() IS 'The version of the loaded library, and whether shared_preload_libraries loaded it.';
+
+CREATE FUNCTION ordflow.doctor()
+RETURNS TABLE (severity text, part text, object text, problem text, fix text)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT 'error', 'server', 'shared_preload_libraries', 'ordflow is not preloaded',
+       format('shared_preload_libraries = ''%s''   -- in postgresql.conf, then restart the server',
+              concat_ws(', ', nullif(current_setting('shared_preload_libraries'), ''), 'ordflow'))
+FROM ordflow.library() l WHERE NOT l.preloaded
+UNION ALL
+SELECT 'error', 'server', 'ordflow', format('the library is %s, the extension in this database is %s', l.version, e.extversion),
+       'ALTER EXTENSION ordflow UPDATE;   -- and restart the server if it still runs the old library'
+FROM ordflow.library() l, pg_extension e WHERE e.extname = 'ordflow' AND e.extversion <> l.version
+UNION ALL
+SELECT 'warning', 'server', s.name, format('%s is off: a crash can lose orders that were acknowledged', s.name),
+       format('ALTER SYSTEM SET %I = on;', s.name)
+FROM pg_settings s WHERE s.name IN ('fsync', 'full_page_writes', 'synchronous_commit') AND s.setting = 'off'
+UNION ALL
+SELECT 'error', 'machine', format('%s on %s', t.tgname, t.tgrelid::regclass), 'the trigger is disabled: changes are not checked',
+       format('ALTER TABLE %s ENABLE TRIGGER %I;', t.tgrelid::regclass, t.tgname)
+FROM pg_trigger t JOIN pg_proc f ON f.oid = t.tgfoid
+WHERE t.tgenabled = 'D' AND NOT t.tgisinternal AND f.pronamespace = 'ordflow'::regnamespace
+UNION ALL
+SELECT c.severity, 'machine', concat_ws(' ', m.machine, c.state), c.problem, format('SELECT ordflow.define_machine(%L, ...);', m.machine)
+FROM ordflow.machines m, ordflow.check_machine(m.machine) c
+UNION ALL
+SELECT 'error', 'timer', format('%s %s', p.target, p.key), format('event %s failed %s times: %s', p.event, p.attempts, p.error),
+       format('-- tried again at %s; repair the cause, or: SELECT ordflow.fire(%L, %L, %L);', p.retry_at, p.target, p.key, p.event)
+FROM ordflow.parked p
+UNION ALL
+SELECT 'warning', 'timer', 'ordflow.orders', format('%s orders are past their deadline, the oldest since %s', count(*), min(o.due_at)),
+       'SELECT ordflow.run_due();   -- from any scheduler, as often as you like'
+FROM ordflow.orders o WHERE o.due_at < clock_timestamp() - interval '1 minute' HAVING count(*) > 0
+UNION ALL
+SELECT 'warning', 'money', 'refund ' || r.refund_id, format('%s %s of order %s could not be refunded: %s', r.amount, r.currency, r.order_id, r.error),
+       format('SELECT ordflow.refund_done(%s, ''provider refund id'');   -- once it is paid', r.refund_id)
+FROM ordflow.refunds r WHERE r.state = 'failed' AND r.error IS NOT NULL AND r.reason <> 'mismatch'
+UNION ALL
+SELECT 'warning', 'money', 'refund ' || r.refund_id, format('%s %s of order %s is held (%s)', r.amount, r.currency, r.order_id, r.reason),
+       format('SELECT ordflow.release_refund(%s);   -- or ordflow.refund_failed(%1$s, ''why not'')', r.refund_id)
+FROM ordflow.refunds r WHERE r.state = 'held'
+$$;
+COMMENT ON FUNCTION ordflow.doctor() IS
+'What is not set up or needs a person: severity (error, warning), part, object, problem, and fix, the line to paste. No row means healthy.';

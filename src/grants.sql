@@ -1,0 +1,89 @@
+/* src/grants.sql: every privilege, one list */
+
+REVOKE ALL ON SCHEMA ordflow FROM PUBLIC;
+REVOKE ALL ON ALL TABLES IN SCHEMA ordflow FROM PUBLIC;
+REVOKE ALL ON ALL SEQUENCES IN SCHEMA ordflow FROM PUBLIC;
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA ordflow FROM PUBLIC;
+
+-- trigger functions run whoever fires them; the schema must be visible to whoever may be granted a part
+CREATE TABLE ordflow.parts (
+    part      text NOT NULL,
+    privilege text NOT NULL,
+    object    text NOT NULL,
+    CONSTRAINT parts_pkey PRIMARY KEY (part, privilege, object)
+);
+COMMENT ON TABLE ordflow.parts IS
+'What each part of ordflow.grant_access() grants: a privilege as GRANT writes it, and the object it is on. Comes with the version; not dumped.';
+
+INSERT INTO ordflow.parts (part, privilege, object) SELECT part, privilege, object FROM (VALUES
+    ('orders', 'EXECUTE', ARRAY[
+        'FUNCTION ordflow.quote_order(text, jsonb, text, jsonb, text)',
+        'FUNCTION ordflow.submit_order(text, jsonb, text, text, interval, jsonb, jsonb, text, text)',
+        'FUNCTION ordflow.submit_orders(jsonb)',
+        'FUNCTION ordflow.add_charge(bigint, text, numeric, text)',
+        'FUNCTION ordflow.pay_order(bigint, text, text, numeric, text)',
+        'FUNCTION ordflow.ship_order(bigint, text, text, jsonb)',
+        'FUNCTION ordflow.confirm_order(bigint, text)',
+        'FUNCTION ordflow.cancel_order(bigint, text)',
+        'FUNCTION ordflow.extend_order(bigint, interval)',
+        'FUNCTION ordflow.refund_order(bigint, jsonb, numeric, boolean, text, text)',
+        'FUNCTION ordflow.refund_done(bigint, text)',
+        'FUNCTION ordflow.refund_failed(bigint, text)',
+        'FUNCTION ordflow.release_refund(bigint)',
+        'FUNCTION ordflow.order_id(text)',
+        'FUNCTION ordflow.available_events(bigint)',
+        'FUNCTION ordflow.available_events(regclass, text)']),
+    ('orders', 'SELECT (order_id, order_no, metadata), UPDATE (metadata)', ARRAY['TABLE ordflow.orders']),
+    ('stock', 'EXECUTE', ARRAY[
+        'FUNCTION ordflow.receive_stock(text, bigint, text, text)',
+        'FUNCTION ordflow.adjust_stock(text, bigint, text, text)',
+        'FUNCTION ordflow.set_stock(text, bigint, text, text)',
+        'FUNCTION ordflow.available_stock(text, text)',
+        'FUNCTION ordflow.reserve_stock(text, jsonb, timestamptz)',
+        'FUNCTION ordflow.commit_stock(text)',
+        'FUNCTION ordflow.release_stock(text)']),
+    ('read', 'EXECUTE', ARRAY[
+        'FUNCTION ordflow.audit(timestamptz)',
+        'FUNCTION ordflow.doctor()',
+        'FUNCTION ordflow.diagram(text, text)']),
+    ('read', 'SELECT', ARRAY[
+        'TABLE ordflow.machines', 'TABLE ordflow.states', 'TABLE ordflow.transitions', 'TABLE ordflow.effects',
+        'TABLE ordflow.object_history', 'TABLE ordflow.parked',
+        'TABLE ordflow.stock', 'TABLE ordflow.stock_segments', 'TABLE ordflow.stock_movements', 'TABLE ordflow.holds',
+        'TABLE ordflow.hold_lines', 'TABLE ordflow.stock_levels', 'TABLE ordflow.reservations',
+        'TABLE ordflow.coupons', 'TABLE ordflow.coupon_redemptions', 'TABLE ordflow.purchase_limits',
+        'TABLE ordflow.purchase_counts', 'TABLE ordflow.orders', 'TABLE ordflow.order_lines',
+        'TABLE ordflow.order_charges', 'TABLE ordflow.order_history', 'TABLE ordflow.shipments',
+        'TABLE ordflow.shipment_lines', 'TABLE ordflow.payments', 'TABLE ordflow.refunds', 'TABLE ordflow.refund_lines']),
+    ('admin', 'EXECUTE', ARRAY[
+        'FUNCTION ordflow.define_machine(text, jsonb)',
+        'FUNCTION ordflow.check_machine(text)',
+        'FUNCTION ordflow.add_effect(text, text, regprocedure)',
+        'FUNCTION ordflow.drop_effect(text, text, regprocedure)',
+        'FUNCTION ordflow.attach(regclass, text, name, name, name)',
+        'FUNCTION ordflow.attach_report(regclass, text, name)',
+        'FUNCTION ordflow.detach(regclass, name)',
+        'FUNCTION ordflow.fire(regclass, text, text, jsonb)',
+        'FUNCTION ordflow.create_coupon(text, text, numeric, jsonb)',
+        'FUNCTION ordflow.alter_coupon(text, jsonb)',
+        'FUNCTION ordflow.set_purchase_limit(text, bigint, timestamptz)',
+        'FUNCTION ordflow.expire_order(bigint)',
+        'FUNCTION ordflow.run_due(timestamptz, integer)'])
+) AS v (part, privilege, objects), unnest(objects) AS object;
+INSERT INTO ordflow.parts (part, privilege, object)
+SELECT part, 'USAGE', 'SCHEMA ordflow' FROM ordflow.parts GROUP BY part;
+
+CREATE FUNCTION ordflow.grant_access(role regrole, part text)
+RETURNS void LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'ordflow_grant_access';
+COMMENT ON FUNCTION ordflow.grant_access(regrole, text) IS
+'Grants a role one part: orders, stock, read or admin; what that is stands in ordflow.parts. The caller must own the extension''s objects or hold their grant options. Raises 22023 for an unknown part, 22004, 42501.';
+
+CREATE FUNCTION ordflow.revoke_access(role regrole, part text)
+RETURNS void LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'ordflow_revoke_access';
+COMMENT ON FUNCTION ordflow.revoke_access(regrole, text) IS
+'Takes back what grant_access() granted the role with this part, but not the use of the schema while the role holds another part. Raises as grant_access().';
+
+REVOKE ALL ON ordflow.parts FROM PUBLIC;
+REVOKE ALL ON FUNCTION ordflow.grant_access(regrole, text), ordflow.revoke_access(regrole, text) FROM PUBLIC;

@@ -1,0 +1,290 @@
+/*
+ * apply.c
+ *	  The one function that applies an event.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+
+#include "machine/internal.h"
+
+static Statement insert_history = {
+	.sql = "INSERT INTO ordflow.object_history "
+	"(target, key, event, from_state, to_state, actor, reason, data, at) "
+	"SELECT $1, u.key, $3, $4, $5, $6, $7, $8, $9 FROM unnest($2) AS u (key)",
+	.nargs = 9,
+	.argtypes = {TEXTOID, TEXTARRAYOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, JSONBOID,
+	TIMESTAMPTZOID}
+};
+
+static void
+write_history(const MachineStep *step)
+{
+	const char **keys = palloc(sizeof(char *) * step->nkeys);
+	Datum		values[9];
+	char		nulls[10];
+
+	for (int i = 0; i < step->nkeys; i++)
+		keys[i] = ordflow_machine_key_text(step->target, step->keys[i]);
+	memset(nulls, ' ', sizeof(nulls));
+	values[0] = CStringGetTextDatum(ordflow_machine_table(step->target->relid));
+	values[1] = ordflow_text_array(keys, step->nkeys);
+	ORDFLOW_SET_TEXT(values, nulls, 2, step->event);
+	ORDFLOW_SET_TEXT(values, nulls, 3, step->from_state);
+	ORDFLOW_SET_TEXT(values, nulls, 4, step->to_state);
+	ORDFLOW_SET_TEXT(values, nulls, 5, ordflow_actor());
+	ORDFLOW_SET_TEXT(values, nulls, 6, step->reason);
+	values[7] = step->data != NULL ? JsonbPGetDatum(step->data) : (Datum) 0;
+	nulls[7] = step->data != NULL ? ' ' : 'n';
+	values[8] = TimestampTzGetDatum(step->now);
+	ordflow_execute(&insert_history, values, nulls);
+}
+
+/* A call of one of our own parts, as the extension's owner; NULL = nothing to do. */
+static void
+run_op(void (*op) (MachineStep *step), MachineStep *step)
+{
+	RoleSwitch	saved;
+
+	if (op == NULL)
+		return;
+	saved = ordflow_role_enter(ordflow_owner(), false);
+	op(step);
+	ordflow_role_leave(saved);
+}
+
+static void
+record_as_owner(MachineStep *step)
+{
+	RoleSwitch	saved = ordflow_role_enter(ordflow_owner(), false);
+
+	write_history(step);
+	ordflow_role_leave(saved);
+}
+
+void
+ordflow_machine_record(MachineStep *step)
+{
+	SPI_connect();
+	record_as_owner(step);
+	SPI_finish();
+}
+
+/* Does the transition's guard let every object of the step pass? */
+static bool
+guard_passes(const Machine *machine, MachineStep *step, const Transition *transition)
+{
+	MemoryContext turn;
+	bool		passes = true;
+
+	if (transition->guard == NULL)
+		return true;
+	turn = AllocSetContextCreate(CurrentMemoryContext, "ordflow guard", ALLOCSET_DEFAULT_SIZES);
+	for (int i = 0; passes && i < step->nkeys; i++)
+	{
+		HookCall	call = {machine, step, transition, step->keys[i], NULL};
+		MemoryContext old = MemoryContextSwitchTo(turn);
+
+		CHECK_FOR_INTERRUPTS();
+		passes = ordflow_hook_guard(transition->guard, &call);
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(turn);
+	}
+	MemoryContextDelete(turn);
+	return passes;
+}
+
+static bool
+is_candidate(const MachineStep *step, const Transition *transition)
+{
+	return step->to_state == NULL || strcmp(step->to_state, transition->to_state) == 0;
+}
+
+/* Adds a name to a list, once. */
+static void
+append_guard(StringInfo guards, const Transition *transition)
+{
+	if (transition->guard == NULL ||
+		(guards->len > 0 && strstr(guards->data, transition->guard->signature) != NULL))
+		return;
+	appendStringInfo(guards, "%s%s", guards->len > 0 ? ", " : "", transition->guard->signature);
+}
+
+static void
+refuse_by_guard(const Machine *machine, const MachineStep *step, const Transition *candidates,
+				int n)
+{
+	StringInfoData guards;
+
+	initStringInfo(&guards);
+	for (int i = 0; i < n; i++)
+		if (is_candidate(step, &candidates[i]))
+			append_guard(&guards, &candidates[i]);
+	ereport(ERROR,
+			errcode(ERRCODE_ORDFLOW_GUARD_REFUSED),
+			errmsg("event \"%s\" was refused for %s by guard %s", step->event,
+				   ordflow_machine_object(machine, step->target, step->keys[0]), guards.data),
+			errdetail("Machine \"%s\", state \"%s\".", machine->name,
+					  step->from_state != NULL ? step->from_state : ""));
+}
+
+/*
+ * Sets step->transition and step->to_state to the first transition by ordinal
+ * whose guard lets the objects pass.
+ */
+static void
+choose_transition(const Machine *machine, MachineStep *step)
+{
+	int			n;
+	const Transition *candidates = ordflow_machine_candidates(machine, step->from_state,
+															  step->event, &n);
+	const Transition *only = NULL;
+	int			nmatching = 0;
+
+	for (int i = 0; i < n; i++)
+		if (is_candidate(step, &candidates[i]))
+		{
+			only = &candidates[i];
+			nmatching++;
+		}
+	if (nmatching == 0)
+		ordflow_machine_illegal(machine->name, step->from_state != NULL ? step->from_state : "",
+								step->event,
+								ordflow_machine_object(machine, step->target, step->keys[0]), NULL);
+	if (nmatching > 1 && step->nkeys > 1)
+		elog(ERROR, "guards must decide for each object of event \"%s\" alone", step->event);
+
+	step->transition = nmatching == 1 ? only : NULL;
+	if (machine->ops != NULL)
+		run_op(machine->ops->guard, step);
+	for (int i = 0; i < n; i++)
+		if (is_candidate(step, &candidates[i]) && guard_passes(machine, step, &candidates[i]))
+		{
+			step->transition = &candidates[i];
+			step->to_state = candidates[i].to_state;
+			return;
+		}
+	refuse_by_guard(machine, step, candidates, n);
+}
+
+/*
+ * The generic UPDATE, as the current role.  RETURNING shows what the table's own
+ * BEFORE triggers made of it.
+ */
+static void
+update_rows(const MachineStep *step)
+{
+	const MachineTarget *target = step->target;
+	char	   *table = ordflow_machine_table(target->relid);
+	const char *column = quote_identifier(target->state_column);
+	bool		any = step->nkeys > 1;
+	char	   *sql = psprintf("UPDATE ONLY %s AS o SET %s = $2 WHERE %s RETURNING o.%s::text",
+							   table, column, ordflow_machine_key_condition(target, 1, any), column);
+	Oid			types[2] = {any ? get_array_type(target->key_type) : target->key_type, TEXTOID};
+	Datum		values[2];
+	uint64		nrows;
+
+	values[0] = any ? ordflow_machine_key_array(target, step->keys, step->nkeys) : step->keys[0];
+	values[1] = CStringGetTextDatum(step->to_state);
+	nrows = ordflow_machine_query(sql, 2, types, values, false);
+	if (nrows == step->nkeys)
+	{
+		uint64		i = 0;
+
+		while (i < nrows && ordflow_result_text(i, 1) != NULL &&
+			   strcmp(ordflow_result_text(i, 1), step->to_state) == 0)
+			i++;
+		if (i == nrows)
+			return;
+	}
+	ereport(ERROR,
+			errcode(ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION),
+			errmsg("table %s did not take state \"%s\" for every row", table, step->to_state),
+			errdetail("Asked for %d, updated " UINT64_FORMAT ".", step->nkeys, nrows),
+			errhint("A trigger or rule of the table may have skipped or changed the row."));
+}
+
+static void
+write_state(const Machine *machine, MachineStep *step)
+{
+	bool		own_update = machine->ops != NULL && machine->ops->update != NULL;
+	Pending    *pending = ordflow_pending_push(step, own_update);
+
+	if (own_update)
+		run_op(machine->ops->update, step);
+	else
+		update_rows(step);
+	ordflow_pending_pop(pending);
+}
+
+/* The transition's own effect, then those of the event, for each object. */
+static void
+user_effects(const Machine *machine, MachineStep *step)
+{
+	int			neffects;
+	const MachineEffect *effects = ordflow_machine_effects_of(machine, step->event, &neffects);
+	const Hook *own = step->transition->effect;
+	MemoryContext turn;
+
+	if (own == NULL && neffects == 0)
+		return;
+	turn = AllocSetContextCreate(CurrentMemoryContext, "ordflow effects", ALLOCSET_DEFAULT_SIZES);
+	for (int i = 0; i < step->nkeys; i++)
+	{
+		HookCall	call = {machine, step, step->transition, step->keys[i], NULL};
+		MemoryContext old = MemoryContextSwitchTo(turn);
+
+		CHECK_FOR_INTERRUPTS();
+		if (own != NULL)
+			ordflow_hook_effect(own, &call);
+		for (int j = 0; j < neffects; j++)
+			ordflow_hook_effect(effects[j].hook, &call);
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(turn);
+	}
+	MemoryContextDelete(turn);
+}
+
+void
+ordflow_machine_apply(MachineStep *step)
+{
+	const Machine *machine = ordflow_machine_load(step->target->machine);
+
+	/* effects may fire events in turn */
+	check_stack_depth();
+	Assert(step->nkeys > 0);
+
+	SPI_connect();
+	choose_transition(machine, step);
+	if (!step->written)
+		write_state(machine, step);
+	if (machine->ops != NULL && machine->ops->history != NULL)
+		run_op(machine->ops->history, step);
+	else
+		record_as_owner(step);
+	if (machine->ops != NULL)
+		run_op(machine->ops->effects, step);
+	user_effects(machine, step);
+	SPI_finish();
+}
+
+void
+ordflow_machine_user_effects(MachineStep *step)
+{
+	const Machine *machine = ordflow_machine_load(step->target->machine);
+
+	check_stack_depth();
+	if (step->transition == NULL)
+		step->transition = ordflow_machine_find(machine->name, step->from_state, step->event,
+												step->to_state);
+	if (step->transition == NULL)
+		elog(ERROR, "machine \"%s\" has no event \"%s\"", machine->name, step->event);
+	SPI_connect();
+	user_effects(machine, step);
+	SPI_finish();
+}

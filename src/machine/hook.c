@@ -1,0 +1,252 @@
+/*
+ * hook.c
+ *	  Users' guards and effects.
+ *
+ * A hook runs as the role that registered it, in a security-restricted
+ * operation with a search_path of ours: it can do what that role can do, whoever's
+ * step it hangs on, and nothing that outlives it (roles, temporary objects, deferred
+ * triggers).  The object's row is read as the table's owner, likewise restricted,
+ * because reading may run code of the table's owner.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "parser/parse_type.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/regproc.h"
+#include "utils/syscache.h"
+
+#include "base/json.h"
+#include "machine/internal.h"
+
+#define HOOK_ARGUMENTS "(jsonb,jsonb)"
+#define HOOK_SEARCH_PATH "pg_catalog, pg_temp"
+
+static void
+hook_error_context(void *arg)
+{
+	const Hook *hook = ((void **) arg)[0];
+	const HookCall *call = ((void **) arg)[1];
+
+	if (geterrcode() == ERRCODE_INSUFFICIENT_PRIVILEGE)
+		errhint("Guards and effects run as the role that registered them, in a security-restricted operation: "
+				"roles, temporary objects and deferred triggers are not allowed there. "
+				"Where a deferred constraint is in the way, run SET CONSTRAINTS ... IMMEDIATE before the call.");
+	errcontext("%s %s of machine \"%s\", run as role \"%s\"", hook->kind, hook->signature,
+			   call->machine->name, hook->role);
+}
+
+/* The row as jsonb, as the table's owner sees it. */
+static Jsonb *
+fetch_row(const MachineTarget *target, Datum key)
+{
+	char	   *table = ordflow_machine_table(target->relid);
+	char	   *sql = psprintf("SELECT to_jsonb(o.*) FROM ONLY %s AS o WHERE %s", table,
+							   ordflow_machine_key_condition(target, 1, false));
+	MemoryContext context = CurrentMemoryContext;
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(target->relid));
+	Oid			owner;
+	RoleSwitch	saved;
+	bool		isnull;
+	Datum		row;
+	Jsonb	   *result;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for relation %u", target->relid);
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+
+	SPI_connect();
+	saved = ordflow_role_enter(owner, true);
+	if (ordflow_machine_query(sql, 1, &target->key_type, &key, false) != 1)
+		ereport(ERROR,
+				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				errmsg("the owner of table %s does not see its row %s", table,
+					   ordflow_machine_key_text(target, key)),
+				errhint("Guards and effects are given the row as the table's owner sees it: where row level security is forced, let a policy show him all rows."));
+	ordflow_role_leave(saved);
+	row = ordflow_result(0, 1, &isnull);
+	result = (Jsonb *) MemoryContextAlloc(context, VARSIZE(DatumGetPointer(row)));
+	memcpy(result, DatumGetPointer(row), VARSIZE(DatumGetPointer(row)));
+	SPI_finish();
+	return result;
+}
+
+static Jsonb *
+hook_object(HookCall *call)
+{
+	const MachineTarget *target = call->step->target;
+	const Transition *transition = call->transition;
+	JsonBuild	b = {0};
+
+	if (call->row == NULL)
+		call->row = fetch_row(target, call->key);
+
+	ordflow_json_begin_object(&b);
+	ordflow_json_put_text(&b, "machine", call->machine->name);
+	ordflow_json_put_text(&b, "event", transition->event);
+	ordflow_json_put_text(&b, "from", transition->from_state);
+	ordflow_json_put_text(&b, "to", transition->to_state);
+	ordflow_json_put_text(&b, "table", ordflow_machine_table(target->relid));
+	ordflow_json_put_text(&b, "key", ordflow_machine_key_text(target, call->key));
+	ordflow_json_put_jsonb(&b, "row", call->row);
+	ordflow_json_end_object(&b);
+	return ordflow_json_finish(&b);
+}
+
+static Jsonb *
+hook_args(const HookCall *call)
+{
+	JsonBuild	b = {0};
+
+	if (call->step->args != NULL)
+		return call->step->args;
+	ordflow_json_begin_object(&b);
+	ordflow_json_end_object(&b);
+	return ordflow_json_finish(&b);
+}
+
+static void
+require_runnable(const Hook *hook, const Machine *machine)
+{
+	if (!OidIsValid(hook->function))
+		ereport(ERROR,
+				errcode(ERRCODE_ORDFLOW_NO_SUCH_OBJECT),
+				errmsg("%s %s of machine \"%s\" does not exist", hook->kind, hook->signature,
+					   machine->name),
+				errhint("Create the function, or take it out of the machine; ordflow.check_machine() lists such problems."));
+	if (!OidIsValid(hook->roleid))
+		ereport(ERROR,
+				errcode(ERRCODE_UNDEFINED_OBJECT),
+				errmsg("role \"%s\" does not exist", hook->role),
+				errdetail("It registered %s %s of machine \"%s\".", hook->kind, hook->signature,
+						  machine->name));
+}
+
+/*
+ * Calls the hook; true when it returned true.  The call information is made anew
+ * each time: one that is kept may be in use by an outer call of the same
+ * function.
+ */
+static bool
+hook_call(const Hook *hook, HookCall *call)
+{
+	void	   *frame[2] = {(void *) hook, call};
+	ErrorContextCallback context = {error_context_stack, hook_error_context, frame};
+	LOCAL_FCINFO(fcinfo, 2);
+	FmgrInfo	function;
+	Jsonb	   *object;
+	RoleSwitch	saved;
+	AclResult	allowed;
+	int			guc_level;
+	Datum		result;
+
+	require_runnable(hook, call->machine);
+	object = hook_object(call);
+
+	error_context_stack = &context;
+	saved = ordflow_role_enter(hook->roleid, true);
+	guc_level = NewGUCNestLevel();
+	set_config_option("search_path", HOOK_SEARCH_PATH, PGC_USERSET, PGC_S_SESSION,
+					  GUC_ACTION_SAVE, true, 0, false);
+
+	allowed = object_aclcheck(ProcedureRelationId, hook->function, hook->roleid, ACL_EXECUTE);
+	if (allowed != ACLCHECK_OK)
+		aclcheck_error(allowed, OBJECT_FUNCTION, hook->signature);
+
+	fmgr_info(hook->function, &function);
+	InitFunctionCallInfoData(*fcinfo, &function, 2, InvalidOid, NULL, NULL);
+	fcinfo->args[0].value = JsonbPGetDatum(object);
+	fcinfo->args[0].isnull = false;
+	fcinfo->args[1].value = JsonbPGetDatum(hook_args(call));
+	fcinfo->args[1].isnull = false;
+	result = FunctionCallInvoke(fcinfo);
+
+	AtEOXact_GUC(false, guc_level);
+	ordflow_role_leave(saved);
+	error_context_stack = context.previous;
+	return !fcinfo->isnull && DatumGetBool(result);
+}
+
+bool
+ordflow_hook_guard(const Hook *hook, HookCall *call)
+{
+	return hook_call(hook, call);
+}
+
+void
+ordflow_hook_effect(const Hook *hook, HookCall *call)
+{
+	hook_call(hook, call);
+}
+
+static void
+require_hook_type(Form_pg_proc proc, Oid function, const char *kind)
+{
+	Oid			result = strcmp(kind, "guard") == 0 ? BOOLOID : VOIDOID;
+
+	if (proc->prokind == PROKIND_FUNCTION && !proc->proretset && proc->prorettype == result &&
+		proc->pronargs == 2 && proc->proargtypes.values[0] == JSONBOID &&
+		proc->proargtypes.values[1] == JSONBOID)
+		return;
+	ereport(ERROR,
+			errcode(ERRCODE_DATATYPE_MISMATCH),
+			errmsg("%s cannot be used as %s", format_procedure(function),
+				   strcmp(kind, "guard") == 0 ? "a guard" : "an effect"),
+			errdetail("It must be a function of (object jsonb, args jsonb) that returns %s.",
+					  format_type_be(result)));
+}
+
+char *
+ordflow_hook_signature(Oid function, const char *kind)
+{
+	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+	Form_pg_proc proc;
+	AclResult	allowed;
+	char	   *signature;
+
+	if (!HeapTupleIsValid(tuple))
+		ereport(ERROR,
+				errcode(ERRCODE_ORDFLOW_NO_SUCH_OBJECT),
+				errmsg("function with OID %u does not exist", function));
+	proc = (Form_pg_proc) GETSTRUCT(tuple);
+	require_hook_type(proc, function, kind);
+	signature = psprintf("%s%s", quote_qualified_identifier(get_namespace_name(proc->pronamespace),
+															NameStr(proc->proname)),
+						 HOOK_ARGUMENTS);
+	ReleaseSysCache(tuple);
+
+	allowed = object_aclcheck(ProcedureRelationId, function, GetUserId(), ACL_EXECUTE);
+	if (allowed != ACLCHECK_OK)
+		aclcheck_error(allowed, OBJECT_FUNCTION, signature);
+	return signature;
+}
+
+char *
+ordflow_hook_signature_from_text(const char *text, const char *kind)
+{
+	Datum		function;
+
+	/* to_regprocedure(): NULL instead of an error where there is none */
+	LOCAL_FCINFO(fcinfo, 1);
+
+	InitFunctionCallInfoData(*fcinfo, NULL, 1, InvalidOid, NULL, NULL);
+	fcinfo->args[0].value = CStringGetTextDatum(text);
+	fcinfo->args[0].isnull = false;
+	function = to_regprocedure(fcinfo);
+	if (fcinfo->isnull)
+		ereport(ERROR,
+				errcode(ERRCODE_ORDFLOW_NO_SUCH_OBJECT),
+				errmsg("%s %s does not exist", kind, text),
+				errhint("Name the function with its schema and argument types, as in shop.may_ship(jsonb,jsonb)."));
+	return ordflow_hook_signature(DatumGetObjectId(function), kind);
+}

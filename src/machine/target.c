@@ -1,0 +1,251 @@
+/*
+ * target.c
+ *	  Attached tables.  The UPDATE trigger that attach made is the record of it:
+ *	  machine, state column, key column and due column are its arguments.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/indexing.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_operator.h"
+#include "catalog/pg_trigger.h"
+#include "catalog/pg_type.h"
+#include "parser/parse_func.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/syscache.h"
+#include "utils/typcache.h"
+
+#include "machine/internal.h"
+
+#define TRIGGER_ARGS 4
+
+Oid
+ordflow_machine_trigger_oid(const char *function)
+{
+	List	   *name = list_make2(makeString("ordflow"), makeString(pstrdup(function)));
+
+	return LookupFuncName(name, 0, NULL, false);
+}
+
+char *
+ordflow_machine_table(Oid relid)
+{
+	char	   *name = get_rel_name(relid);
+
+	if (name == NULL)
+		ereport(ERROR,
+				errcode(ERRCODE_ORDFLOW_NO_SUCH_OBJECT),
+				errmsg("table with OID %u does not exist", relid));
+	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)), name);
+}
+
+char *
+ordflow_machine_key_text(const MachineTarget *target, Datum key)
+{
+	Oid			output;
+	bool		varlena;
+
+	getTypeOutputInfo(target->key_type, &output, &varlena);
+	return OidOutputFunctionCall(output, key);
+}
+
+char *
+ordflow_machine_object(const Machine *machine, const MachineTarget *target, Datum key)
+{
+	char	   *text = ordflow_machine_key_text(target, key);
+
+	if (machine->ops != NULL)
+		return psprintf("%s %s", machine->name, text);
+	return psprintf("row %s of table %s", text, ordflow_machine_table(target->relid));
+}
+
+/* The base type of a column; invalid where there is no such column. */
+static Oid
+column_type(Oid relid, const char *column)
+{
+	HeapTuple	tuple = SearchSysCacheAttName(relid, column);
+	Oid			type;
+
+	if (!HeapTupleIsValid(tuple))
+		return InvalidOid;
+	type = ((Form_pg_attribute) GETSTRUCT(tuple))->atttypid;
+	ReleaseSysCache(tuple);
+	return getBaseType(type);
+}
+
+static MachineTarget *
+target_make(Oid relid, char **args)
+{
+	MachineTarget *target = palloc0(sizeof(MachineTarget));
+
+	target->relid = relid;
+	target->machine = args[0];
+	target->state_column = args[1];
+	target->key_column = args[2];
+	target->key_type = column_type(relid, args[2]);
+	target->due_column = args[3][0] != '\0' ? args[3] : NULL;
+	return target;
+}
+
+MachineTarget *
+ordflow_machine_target_from_args(Relation rel, char **args)
+{
+	return target_make(RelationGetRelid(rel), args);
+}
+
+static void
+require_column(Oid relid, const char *column)
+{
+	if (get_attnum(relid, column) == InvalidAttrNumber)
+		ereport(ERROR,
+				errcode(ERRCODE_UNDEFINED_COLUMN),
+				errmsg("column \"%s\" of table %s, which a state machine needs, does not exist",
+					   column, ordflow_machine_table(relid)),
+				errhint("Call ordflow.detach(), then ordflow.attach() with the column's new name."));
+}
+
+void
+ordflow_machine_require_columns(const MachineTarget *target)
+{
+	require_column(target->relid, target->state_column);
+	require_column(target->relid, target->key_column);
+	if (target->due_column != NULL)
+		require_column(target->relid, target->due_column);
+}
+
+/*
+ * The columns' operators are named in full: search_path is pinned, and an
+ * extension's type has its own equality elsewhere.
+ */
+char *
+ordflow_machine_key_condition(const MachineTarget *target, int param, bool any)
+{
+	TypeCacheEntry *type = lookup_type_cache(target->key_type, TYPECACHE_EQ_OPR);
+	HeapTuple	tuple;
+	Form_pg_operator operator;
+	char	   *condition;
+
+	if (!OidIsValid(type->eq_opr))
+		ereport(ERROR,
+				errcode(ERRCODE_UNDEFINED_FUNCTION),
+				errmsg("type %s of key column \"%s\" has no equality operator",
+					   format_type_be(target->key_type), target->key_column));
+	tuple = SearchSysCache1(OPEROID, ObjectIdGetDatum(type->eq_opr));
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for operator %u", type->eq_opr);
+	operator = (Form_pg_operator) GETSTRUCT(tuple);
+	condition = psprintf("o.%s OPERATOR(%s.%s) %s($%d)",
+						 quote_identifier(target->key_column),
+						 quote_identifier(get_namespace_name(operator->oprnamespace)),
+						 NameStr(operator->oprname), any ? "ANY " : "", param);
+	ReleaseSysCache(tuple);
+	return condition;
+}
+
+Datum
+ordflow_machine_key_array(const MachineTarget *target, const Datum *keys, int n)
+{
+	int16		length;
+	bool		byval;
+	char		align;
+
+	get_typlenbyvalalign(target->key_type, &length, &byval, &align);
+	return PointerGetDatum(construct_array((Datum *) keys, n, target->key_type,
+										   length, byval, align));
+}
+
+/* tgargs holds the arguments one after the other, each ended by a NUL. */
+static MachineTarget *
+target_from_trigger(HeapTuple tuple, TupleDesc desc)
+{
+	Form_pg_trigger trigger = (Form_pg_trigger) GETSTRUCT(tuple);
+	char	   *args[TRIGGER_ARGS];
+	bool		isnull;
+	Datum		value = heap_getattr(tuple, Anum_pg_trigger_tgargs, desc, &isnull);
+	char	   *next;
+
+	if (isnull || trigger->tgnargs != TRIGGER_ARGS)
+		return NULL;
+	next = VARDATA_ANY(DatumGetByteaPCopy(value));
+	for (int i = 0; i < TRIGGER_ARGS; i++)
+	{
+		args[i] = next;
+		next += strlen(next) + 1;
+	}
+	return target_make(trigger->tgrelid, args);
+}
+
+/*
+ * The triggers of ours on a table (of all tables where relid is invalid), each
+ * handed to the visitor.
+ */
+static List *
+scan_triggers(Oid relid, Oid function, List *(*visit) (List *, HeapTuple, TupleDesc, const char *),
+			  const char *state_column, List *result)
+{
+	Relation	rel = table_open(TriggerRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	if (OidIsValid(relid))
+		ScanKeyInit(&key, Anum_pg_trigger_tgrelid, BTEqualStrategyNumber, F_OIDEQ,
+					ObjectIdGetDatum(relid));
+	else
+		ScanKeyInit(&key, Anum_pg_trigger_tgfoid, BTEqualStrategyNumber, F_OIDEQ,
+					ObjectIdGetDatum(function));
+	scan = systable_beginscan(rel, TriggerRelidNameIndexId, OidIsValid(relid), NULL, 1, &key);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+		if (((Form_pg_trigger) GETSTRUCT(tuple))->tgfoid == function)
+			result = visit(result, tuple, RelationGetDescr(rel), state_column);
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return result;
+}
+
+/* Every attached table has the UPDATE trigger, most have that of INSERT too. */
+static List *
+add_target(List *targets, HeapTuple tuple, TupleDesc desc, const char *state_column)
+{
+	MachineTarget *target;
+
+	if (!TRIGGER_FOR_UPDATE(((Form_pg_trigger) GETSTRUCT(tuple))->tgtype))
+		return targets;
+	target = target_from_trigger(tuple, desc);
+	return target != NULL ? lappend(targets, target) : targets;
+}
+
+List *
+ordflow_machine_targets(Oid relid)
+{
+	return scan_triggers(relid, ordflow_machine_trigger_oid("machine_changed"), add_target,
+						 NULL, NIL);
+}
+
+static List *
+add_name(List *names, HeapTuple tuple, TupleDesc desc, const char *state_column)
+{
+	MachineTarget *target = target_from_trigger(tuple, desc);
+
+	if (target == NULL ||
+		(state_column != NULL && strcmp(target->state_column, state_column) != 0))
+		return names;
+	return lappend(names, pstrdup(NameStr(((Form_pg_trigger) GETSTRUCT(tuple))->tgname)));
+}
+
+List *
+ordflow_machine_trigger_names(Oid relid, const char *state_column)
+{
+	List	   *names;
+
+	names = scan_triggers(relid, ordflow_machine_trigger_oid("machine_changed"), add_name,
+						  state_column, NIL);
+	return scan_triggers(relid, ordflow_machine_trigger_oid("machine_due"), add_name,
+						 state_column, names);
+}

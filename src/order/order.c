@@ -1,0 +1,398 @@
+/*
+ * order.c
+ *	  The locked order, and what machine "order" does beside its data.
+ *
+ * Whatever moves an order (a verb, fire, a plain UPDATE, a timer) ends in the
+ * ops below, set-based: so stock, coupon and refund follow the state on every path.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "utils/builtins.h"
+#include "utils/numeric.h"
+
+#include "order/order.h"
+
+static Statement lock_order = {
+	.sql = "SELECT customer, state, currency, payable, coupon, expires_at, due_at "
+	"FROM ordflow.orders WHERE order_id = $1 FOR NO KEY UPDATE",
+	.nargs = 1,
+	.argtypes = {INT8OID}
+};
+
+static Statement update_state = {
+	.sql = "UPDATE ordflow.orders SET state = $2, updated_at = $3, "
+	"due_at = CASE WHEN $2 = 'pending_payment' THEN expires_at ELSE $4 END, "
+	"cancel_reason = CASE WHEN $2 = 'cancelled' THEN $5 ELSE cancel_reason END "
+	"WHERE order_id = ANY ($1)",
+	.nargs = 5,
+	.argtypes = {INT8ARRAYOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID}
+};
+
+/* A step that keeps the state: its deadline stays. */
+static Statement touch_orders = {
+	.sql = "UPDATE ordflow.orders SET updated_at = $2 WHERE order_id = ANY ($1)",
+	.nargs = 2,
+	.argtypes = {INT8ARRAYOID, TIMESTAMPTZOID}
+};
+
+static Statement insert_history = {
+	.sql = "INSERT INTO ordflow.order_history (order_id, seq, event, from_state, to_state, actor, "
+	"reason, data, at) "
+	"SELECT o.id, 1 + coalesce((SELECT max(h.seq) FROM ordflow.order_history h "
+	"WHERE h.order_id = o.id), 0), $2, $3, $4, $5, $6, $7, $8 FROM unnest($1) AS o (id)",
+	.nargs = 8,
+	.argtypes = {INT8ARRAYOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, JSONBOID,
+	TIMESTAMPTZOID}
+};
+
+static Statement find_not_due = {
+	.sql = "SELECT order_id FROM ordflow.orders WHERE order_id = ANY ($1) AND expires_at > $2 LIMIT 1",
+	.nargs = 2,
+	.argtypes = {INT8ARRAYOID, TIMESTAMPTZOID}
+};
+
+static Statement find_shipped = {
+	.sql = "SELECT order_id FROM ordflow.order_lines WHERE order_id = ANY ($1) AND shipped > 0 LIMIT 1",
+	.nargs = 1,
+	.argtypes = {INT8ARRAYOID}
+};
+
+/* What cancelled orders still hold. */
+static Statement find_held = {
+	.sql = "SELECT order_id, stock_id, sum(quantity - shipped - cancelled)::bigint "
+	"FROM ordflow.order_lines WHERE order_id = ANY ($1) AND stock_id IS NOT NULL "
+	"AND shipped + cancelled < quantity GROUP BY 1, 2",
+	.nargs = 1,
+	.argtypes = {INT8ARRAYOID}
+};
+
+static Statement find_limited = {
+	.sql = "SELECT l.limit_id, o.customer, sum(l.quantity - l.returned - l.cancelled)::bigint "
+	"FROM ordflow.order_lines l JOIN ordflow.orders o USING (order_id) "
+	"WHERE l.order_id = ANY ($1) AND l.limit_id IS NOT NULL GROUP BY 1, 2",
+	.nargs = 1,
+	.argtypes = {INT8ARRAYOID}
+};
+
+/* ---- the locked order ---- */
+
+const MachineTarget *
+ordflow_order_target(void)
+{
+	static MachineTarget target = {
+		.machine = "order",
+		.state_column = "state",
+		.key_column = "order_id",
+		.key_type = INT8OID,
+		.due_column = "due_at"
+	};
+
+	target.relid = ordflow_relid("orders");
+	return &target;
+}
+
+bool
+ordflow_order_lock(int64 order_id, Order *order)
+{
+	Datum		values[1] = {Int64GetDatum(order_id)};
+	bool		isnull;
+	Datum		value;
+
+	memset(order, 0, sizeof(Order));
+	order->order_id = order_id;
+	if (ordflow_execute(&lock_order, values, NULL) == 0)
+		return false;
+
+	order->now = GetCurrentTimestamp();
+	order->customer = ordflow_result_text(0, 1);
+	order->state = ordflow_result_text(0, 2);
+	order->currency = ordflow_result_text(0, 3);
+	order->decimals = ordflow_currency_decimals(order->currency);
+	ordflow_money_exact(ordflow_result(0, 4, &isnull), order->decimals, "payable",
+						&order->payable, NULL);
+	order->coupon = ordflow_result_text(0, 5);
+	order->expires_at = DatumGetTimestampTz(ordflow_result(0, 6, &isnull));
+	value = ordflow_result(0, 7, &isnull);
+	order->due_at = isnull ? DT_NOEND : DatumGetTimestampTz(value);
+	return true;
+}
+
+void
+ordflow_order_require(int64 order_id, Order *order)
+{
+	if (!ordflow_order_lock(order_id, order))
+		ereport(ERROR,
+				errcode(ERRCODE_ORDFLOW_NO_SUCH_OBJECT),
+				errmsg("order %lld does not exist", (long long) order_id));
+}
+
+bool
+ordflow_order_is(const Order *order, const char *state)
+{
+	return strcmp(order->state, state) == 0;
+}
+
+void
+ordflow_order_illegal(const Order *order, const char *event, const char *hint)
+{
+	ordflow_machine_illegal("order", order->state, event,
+							psprintf("order %lld", (long long) order->order_id), hint);
+}
+
+static void
+write_history(const int64 *order_ids, int n, const char *event, const char *from_state,
+			  const char *to_state, const char *reason, Jsonb *data, TimestampTz now)
+{
+	Datum		values[8];
+	char		nulls[9];
+
+	memset(nulls, ' ', sizeof(nulls));
+	values[0] = ordflow_int8_array(order_ids, n);
+	ORDFLOW_SET_TEXT(values, nulls, 1, event);
+	ORDFLOW_SET_TEXT(values, nulls, 2, from_state);
+	ORDFLOW_SET_TEXT(values, nulls, 3, to_state);
+	ORDFLOW_SET_TEXT(values, nulls, 4, ordflow_actor());
+	ORDFLOW_SET_TEXT(values, nulls, 5, reason);
+	values[6] = data ? JsonbPGetDatum(data) : (Datum) 0;
+	nulls[6] = data ? ' ' : 'n';
+	values[7] = TimestampTzGetDatum(now);
+	ordflow_execute(&insert_history, values, nulls);
+}
+
+/*
+ * The row is touched as well: so who reads the history in an older snapshot and then locks the
+ * order gets 40001, and seq stays without a gap or a repeat.
+ */
+void
+ordflow_order_note(const Order *order, const char *event, const char *reason, Jsonb *data)
+{
+	Datum		values[2];
+
+	values[0] = ordflow_int8_array(&order->order_id, 1);
+	values[1] = TimestampTzGetDatum(order->now);
+	ordflow_execute(&touch_orders, values, NULL);
+	write_history(&order->order_id, 1, event, order->state, order->state, reason, data, order->now);
+}
+
+void
+ordflow_order_apply(Order *order, const char *event, const char *to_state,
+					const char *reason, Jsonb *data)
+{
+	MachineStep step = {0};
+	Datum		key = Int64GetDatum(order->order_id);
+
+	step.target = ordflow_order_target();
+	step.event = event;
+	step.from_state = order->state;
+	step.to_state = to_state;
+	step.reason = reason;
+	step.data = data;
+	step.now = order->now;
+	step.nkeys = 1;
+	step.keys = &key;
+	ordflow_machine_apply(&step);
+	order->state = pstrdup(step.to_state);
+}
+
+/* ---- ops ---- */
+
+/* The events that only their functions may do: they need more than the event's name. */
+static const struct
+{
+	const char *event;
+	const char *verb;
+}			verbs[] = {
+	{"submit", "ordflow.submit_order()"},
+	{"pay", "ordflow.pay_order()"},
+	{"ship", "ordflow.ship_order()"},
+	{"refund", "ordflow.refund_order()"},
+};
+
+static const char *
+order_verb(const char *event)
+{
+	for (int i = 0; i < lengthof(verbs); i++)
+		if (strcmp(verbs[i].event, event) == 0)
+			return verbs[i].verb;
+	return NULL;
+}
+
+static int64 *
+step_order_ids(const MachineStep *step)
+{
+	int64	   *order_ids = palloc(sizeof(int64) * step->nkeys);
+
+	for (int i = 0; i < step->nkeys; i++)
+		order_ids[i] = DatumGetInt64(step->keys[i]);
+	return order_ids;
+}
+
+static bool
+is(const char *a, const char *b)
+{
+	return a != NULL && strcmp(a, b) == 0;
+}
+
+/* Is this step an order's end by cancel, expire or an event of the shop's own? */
+static bool
+cancels(const MachineStep *step)
+{
+	const char *to_state = step->to_state ? step->to_state :
+		step->transition ? step->transition->to_state : NULL;
+
+	return is(to_state, "cancelled") && !is(step->from_state, "cancelled") &&
+		!is(step->event, "refund");
+}
+
+static const char *
+cancel_reason(const MachineStep *step)
+{
+	if (is(step->event, "refund"))
+		return "refund";
+	if (is(step->event, "expire"))
+		return "timeout";
+	return step->reason ? step->reason : step->event;
+}
+
+static void
+order_guard(MachineStep *step)
+{
+	Datum		values[2];
+
+	values[0] = ordflow_int8_array(step_order_ids(step), step->nkeys);
+	values[1] = TimestampTzGetDatum(step->now);
+	if (is(step->event, "expire") && ordflow_execute(&find_not_due, values, NULL) > 0)
+		ereport(ERROR,
+				errcode(ERRCODE_ORDFLOW_GUARD_REFUSED),
+				errmsg("order %lld is not due yet", (long long) ordflow_result_int64(0, 1)),
+				errdetail("Guard \"not before expires_at\" refused event \"expire\"."),
+				errhint("Event \"cancel\" needs no deadline."));
+	if (cancels(step) && !is(step->from_state, "pending_payment") &&
+		ordflow_execute(&find_shipped, values, NULL) > 0)
+		ordflow_machine_illegal("order", step->from_state, step->event,
+								psprintf("order %lld, of which something has shipped,",
+										 (long long) ordflow_result_int64(0, 1)),
+								"Refund what has not shipped: ordflow.refund_order().");
+}
+
+static TimestampTz
+deadline(const char *state, TimestampTz now)
+{
+	const Transition *timeout = ordflow_machine_timeout("order", state);
+
+	return timeout ? ordflow_machine_deadline(timeout, now) : DT_NOEND;
+}
+
+static void
+order_update(MachineStep *step)
+{
+	Datum		values[5];
+	char		nulls[6] = "     ";
+	TimestampTz due;
+
+	values[0] = ordflow_int8_array(step_order_ids(step), step->nkeys);
+	if (is(step->from_state, step->to_state))
+	{
+		values[1] = TimestampTzGetDatum(step->now);
+		ordflow_execute(&touch_orders, values, NULL);
+		return;
+	}
+	due = deadline(step->to_state, step->now);
+	values[1] = CStringGetTextDatum(step->to_state);
+	values[2] = TimestampTzGetDatum(step->now);
+	values[3] = TimestampTzGetDatum(due);
+	nulls[3] = due == DT_NOEND ? 'n' : ' ';
+	ORDFLOW_SET_TEXT(values, nulls, 4, cancel_reason(step));
+	ordflow_execute(&update_state, values, nulls);
+}
+
+static void
+order_history(MachineStep *step)
+{
+	write_history(step_order_ids(step), step->nkeys, step->event, step->from_state, step->to_state,
+				  step->reason, step->data, step->now);
+}
+
+static void
+release_units(Datum order_ids)
+{
+	uint64		n = ordflow_execute(&find_held, &order_ids, NULL);
+	StockMovement *movements = palloc0(sizeof(StockMovement) * Max(n, 1));
+
+	for (uint64 i = 0; i < n; i++)
+	{
+		movements[i].kind = "released";
+		movements[i].order_id = ordflow_result_int64(i, 1);
+		movements[i].stock_id = ordflow_result_int64(i, 2);
+		movements[i].reserved = -ordflow_result_int64(i, 3);
+	}
+	if (n > 0)
+		ordflow_stock_apply(movements, n);
+}
+
+static void
+return_limits(Datum order_ids)
+{
+	uint64		n = ordflow_execute(&find_limited, &order_ids, NULL);
+	LimitReturn *returns = palloc(sizeof(LimitReturn) * Max(n, 1));
+
+	for (uint64 i = 0; i < n; i++)
+	{
+		returns[i].limit_id = ordflow_result_int64(i, 1);
+		returns[i].customer = ordflow_result_text(i, 2);
+		returns[i].quantity = ordflow_result_int64(i, 3);
+	}
+	if (n > 0)
+		ordflow_limit_return(returns, n);
+}
+
+static void
+order_effects(MachineStep *step)
+{
+	int64	   *order_ids = step_order_ids(step);
+
+	if (cancels(step))
+	{
+		Datum		ids = ordflow_int8_array(order_ids, step->nkeys);
+
+		release_units(ids);
+		return_limits(ids);
+		ordflow_coupon_return(order_ids, step->nkeys, step->now);
+		ordflow_refund_rest(order_ids, step->nkeys, cancel_reason(step), step->now);
+	}
+	else if (is(step->event, "refund") && is(step->from_state, "pending_shipment") &&
+			 is(step->to_state, "cancelled"))
+		ordflow_coupon_return(order_ids, step->nkeys, step->now);
+	else if (is(step->from_state, "pending_payment") && is(step->to_state, "pending_shipment"))
+		ordflow_coupon_use(order_ids, step->nkeys);
+}
+
+/* An unpaid order is due when its payment is. */
+static TimestampTz
+order_due(const Transition *timeout, HeapTuple row, TupleDesc desc, TimestampTz now)
+{
+	bool		isnull;
+	Datum		expires_at;
+
+	if (!is(timeout->from_state, "pending_payment"))
+		return ordflow_machine_deadline(timeout, now);
+	expires_at = SPI_getbinval(row, desc, SPI_fnumber(desc, "expires_at"), &isnull);
+	return isnull ? DT_NOEND : DatumGetTimestampTz(expires_at);
+}
+
+static const MachineOps order_ops = {
+	.machine = "order",
+	.verb = order_verb,
+	.guard = order_guard,
+	.update = order_update,
+	.history = order_history,
+	.effects = order_effects,
+	.due = order_due,
+};
+
+void
+ordflow_order_init(void)
+{
+	ordflow_machine_register(&order_ops);
+}

@@ -1,0 +1,689 @@
+/*
+ * submit.c
+ *	  submit_order and submit_orders: one path, for one order or thousands.
+ *
+ * In this order, and set by set for a bulk call: the orders' own rows (which
+ * claim the idempotency keys; a twin waits there for the first's end), stock,
+ * purchase limits, coupons, then lines, history and movements.  So whoever loses the race for a key has
+ * taken nothing yet, and all callers meet the locks in one order.
+ *
+ * A refused order of a bulk call is withdrawn: its rows are deleted and what it
+ * took is given back, within the call and without a subtransaction.  A
+ * subtransaction is used only around effects of users.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/numeric.h"
+#include "utils/resowner.h"
+
+#include "order/order.h"
+
+PG_FUNCTION_INFO_V1(ordflow_submit_order);
+PG_FUNCTION_INFO_V1(ordflow_submit_orders);
+
+/* how often a key may be found taken and then free again before we give up */
+#define CLAIM_TRIES_MAX 10
+
+static Statement find_twin = {
+	.sql = "SELECT order_id, currency, coupon FROM ordflow.orders "
+	"WHERE customer = $1 AND idempotency_key = $2",
+	.nargs = 2,
+	.argtypes = {TEXTOID, TEXTOID}
+};
+
+static Statement find_guest_twin = {
+	.sql = "SELECT order_id, currency, coupon FROM ordflow.orders "
+	"WHERE customer IS NULL AND idempotency_key = $1",
+	.nargs = 1,
+	.argtypes = {TEXTOID}
+};
+
+static Statement find_number = {
+	.sql = "SELECT 1 FROM ordflow.orders WHERE order_no = $1",
+	.nargs = 1,
+	.argtypes = {TEXTOID}
+};
+
+static Statement twin_lines = {
+	.sql = "SELECT sku, location, quantity, unit_price, metadata FROM ordflow.order_lines "
+	"WHERE order_id = $1 ORDER BY line_no",
+	.nargs = 1,
+	.argtypes = {INT8OID}
+};
+
+static Statement twin_charges = {
+	.sql = "SELECT code, amount FROM ordflow.order_charges WHERE order_id = $1 AND NOT added "
+	"ORDER BY charge_no",
+	.nargs = 1,
+	.argtypes = {INT8OID}
+};
+
+static Statement delete_order = {
+	.sql = "WITH l AS (DELETE FROM ordflow.order_lines WHERE order_id = $1), "
+	"c AS (DELETE FROM ordflow.order_charges WHERE order_id = $1), "
+	"h AS (DELETE FROM ordflow.order_history WHERE order_id = $1) "
+	"DELETE FROM ordflow.orders WHERE order_id = $1",
+	.nargs = 1,
+	.argtypes = {INT8OID}
+};
+
+/* ---- the twin of a taken key ---- */
+
+static bool
+same_text(const char *a, const char *b)
+{
+	if (a == NULL || b == NULL)
+		return a == b;
+	return strcmp(a, b) == 0;
+}
+
+static bool
+same_lines(const OrderRequest *request, int64 order_id)
+{
+	Datum		values[1] = {Int64GetDatum(order_id)};
+
+	if (ordflow_execute(&twin_lines, values, NULL) != request->nlines)
+		return false;
+	for (int i = 0; i < request->nlines; i++)
+	{
+		const OrderLine *line = &request->lines[i];
+		bool		isnull;
+		Datum		price = ordflow_result(i, 4, &isnull);
+		Datum		metadata = ordflow_result(i, 5, &isnull);
+
+		if (!same_text(line->sku, ordflow_result_text(i, 1)) ||
+			!same_text(line->location, ordflow_result_text(i, 2)) ||
+			line->quantity != ordflow_result_int64(i, 3) ||
+			!DatumGetBool(DirectFunctionCall2(numeric_eq, line->unit_price, price)) ||
+			isnull != (line->metadata == NULL))
+			return false;
+		if (!isnull && compareJsonbContainers(&line->metadata->root,
+											  &DatumGetJsonbP(metadata)->root) != 0)
+			return false;
+	}
+	return true;
+}
+
+static bool
+same_charges(const OrderRequest *request, int64 order_id)
+{
+	Datum		values[1] = {Int64GetDatum(order_id)};
+
+	if (ordflow_execute(&twin_charges, values, NULL) != request->ncharges)
+		return false;
+	for (int i = 0; i < request->ncharges; i++)
+	{
+		bool		isnull;
+		Datum		amount = ordflow_result(i, 2, &isnull);
+		Datum		asked = ordflow_money_numeric(request->charges[i].amount, request->decimals);
+
+		if (!same_text(request->charges[i].code, ordflow_result_text(i, 1)) ||
+			!DatumGetBool(DirectFunctionCall2(numeric_eq, amount, asked)))
+			return false;
+	}
+	return true;
+}
+
+static bool
+twin_found(const OrderRequest *request)
+{
+	Datum		values[2];
+
+	if (request->idempotency_key == NULL)
+		return false;
+	if (request->customer == NULL)
+	{
+		values[0] = CStringGetTextDatum(request->idempotency_key);
+		return ordflow_execute(&find_guest_twin, values, NULL) == 1;
+	}
+	values[0] = CStringGetTextDatum(request->customer);
+	values[1] = CStringGetTextDatum(request->idempotency_key);
+	return ordflow_execute(&find_twin, values, NULL) == 1;
+}
+
+/*
+ * The order's row collided: with its twin, or with another order's number.
+ * False: neither is there any more, so try again.
+ */
+static bool
+settle_collision(OrderRequest *request)
+{
+	Datum		values[1];
+
+	if (twin_found(request))
+	{
+		int64		order_id = ordflow_result_int64(0, 1);
+		bool		same = same_text(request->currency, ordflow_result_text(0, 2)) &&
+			same_text(request->coupon_code, ordflow_result_text(0, 3));
+
+		same = same && same_lines(request, order_id) && same_charges(request, order_id);
+		request->order_id = order_id;
+		if (same)
+		{
+			request->result = SUBMIT_DUPLICATE;
+			return true;
+		}
+		ordflow_request_problem_begin(request, SUBMIT_KEY_CONFLICT, "key_conflict");
+		ordflow_json_put_text(&request->detail, "idempotency_key", request->idempotency_key);
+		ordflow_json_put_int64(&request->detail, "order_id", order_id);
+		ordflow_request_problem_end(request);
+		return true;
+	}
+
+	values[0] = CStringGetTextDatum(request->number);
+	if (ordflow_execute(&find_number, values, NULL) == 0)
+		return false;
+	request->result = SUBMIT_INVALID;
+	ordflow_refuse(&request->problem, ERRCODE_UNIQUE_VIOLATION, NULL,
+				   request->order_no ? NULL : "Submit again.",
+				   "an order with the number \"%s\" exists", request->number);
+	return true;
+}
+
+/* ---- taking, and giving back ---- */
+
+static bool
+pending(const OrderRequest *request)
+{
+	return request->result == SUBMIT_PENDING;
+}
+
+static void
+take_stock(OrderRequest **requests, int n, int nlines)
+{
+	StockDemand *demands = palloc(sizeof(StockDemand) * nlines);
+	int		   *first = palloc(sizeof(int) * (n + 1));
+	bool	   *granted = palloc(sizeof(bool) * n);
+
+	first[0] = 0;
+	for (int i = 0; i < n; i++)
+	{
+		granted[i] = pending(requests[i]);
+		first[i + 1] = first[i];
+		if (granted[i])
+			first[i + 1] += ordflow_request_stock_demands(requests[i], i, demands + first[i]);
+	}
+	if (first[n] == 0)
+		return;
+	ordflow_stock_reserve(demands, first[n], granted, n);
+
+	for (int i = 0; i < n; i++)
+	{
+		OrderRequest *request = requests[i];
+		StockDemand *mine = demands + first[i];
+
+		request->stock_taken = granted[i] && first[i + 1] > first[i];
+		for (int j = 0; granted[i] && j < request->nlines; j++)
+			if (request->lines[j].location != NULL)
+				request->lines[j].stock_id = mine[request->lines[j].stock_demand].stock_id;
+		for (int j = 0; !granted[i] && j < first[i + 1] - first[i]; j++)
+			if (mine[j].stock_id == 0 || mine[j].available < mine[j].quantity)
+				ordflow_request_stock_refused(request, &mine[j], j);
+	}
+}
+
+static void
+take_limits(OrderRequest **requests, int n, int nlines, TimestampTz now)
+{
+	LimitDemand *demands = palloc(sizeof(LimitDemand) * nlines);
+	int		   *first = palloc(sizeof(int) * (n + 1));
+	bool	   *granted = palloc(sizeof(bool) * n);
+
+	first[0] = 0;
+	for (int i = 0; i < n; i++)
+	{
+		granted[i] = pending(requests[i]);
+		first[i + 1] = first[i];
+		if (granted[i])
+			first[i + 1] += ordflow_request_limit_demands(requests[i], i, demands + first[i]);
+	}
+	if (first[n] == 0)
+		return;
+	ordflow_limit_take(demands, first[n], granted, n, now, true);
+
+	for (int i = 0; i < n; i++)
+	{
+		OrderRequest *request = requests[i];
+		LimitDemand *mine = demands + first[i];
+
+		for (int j = 0; granted[i] && j < request->nlines; j++)
+		{
+			request->lines[j].limit_id = mine[request->lines[j].limit_demand].limit_id;
+			request->limits_taken |= request->lines[j].limit_id != 0;
+		}
+		for (int j = 0; !granted[i] && j < first[i + 1] - first[i]; j++)
+			if (mine[j].limit_id != 0 && mine[j].refused)
+				ordflow_request_limit_refused(request, &mine[j], j);
+	}
+}
+
+static int
+compare_coupons(const void *a, const void *b)
+{
+	const OrderRequest *l = *(const OrderRequest *const *) a;
+	const OrderRequest *r = *(const OrderRequest *const *) b;
+
+	if (l->coupon.coupon_id != r->coupon.coupon_id)
+		return l->coupon.coupon_id < r->coupon.coupon_id ? -1 : 1;
+	return l->order_id < r->order_id ? -1 : l->order_id > r->order_id;
+}
+
+/* in the order of coupon_id, so that two bulk calls cannot deadlock */
+static void
+take_coupons(OrderRequest **requests, int n)
+{
+	OrderRequest **with = palloc(sizeof(OrderRequest *) * n);
+	int			k = 0;
+
+	for (int i = 0; i < n; i++)
+		if (pending(requests[i]) && requests[i]->has_coupon)
+			with[k++] = requests[i];
+	qsort(with, k, sizeof(OrderRequest *), compare_coupons);
+
+	for (int i = 0; i < k; i++)
+	{
+		CouponRefusal refusal;
+
+		CHECK_FOR_INTERRUPTS();
+		with[i]->coupon_taken = ordflow_coupon_lock(&with[i]->coupon, with[i]->customer,
+													with[i]->order_id, &refusal);
+		if (!with[i]->coupon_taken)
+			ordflow_request_coupon_refused(with[i], &refusal);
+	}
+}
+
+static void
+give_back_stock(OrderRequest *request)
+{
+	StockDemand *demands = palloc(sizeof(StockDemand) * request->nlines);
+	int			n = ordflow_request_stock_demands(request, 0, demands);
+	StockMovement *movements = palloc0(sizeof(StockMovement) * Max(n, 1));
+
+	for (int i = 0; i < n; i++)
+	{
+		movements[i].kind = "reserved";
+		movements[i].stock_id = demands[i].stock_id;
+		movements[i].reserved = demands[i].quantity;
+		movements[i].order_id = request->order_id;
+		movements[i].reason = "refused";
+	}
+	if (!request->written)
+		ordflow_stock_record(movements, n);
+	for (int i = 0; i < n; i++)
+	{
+		movements[i].kind = "released";
+		movements[i].reserved = -demands[i].quantity;
+	}
+	ordflow_stock_apply(movements, n);
+}
+
+static void
+give_back_limits(const OrderRequest *request)
+{
+	LimitReturn *returns = palloc(sizeof(LimitReturn) * request->nlines);
+	int			n = 0;
+
+	for (int i = 0; i < request->nlines; i++)
+		if (request->lines[i].limit_id != 0)
+		{
+			returns[n].limit_id = request->lines[i].limit_id;
+			returns[n].customer = request->customer;
+			returns[n++].quantity = request->lines[i].quantity;
+		}
+	ordflow_limit_return(returns, n);
+}
+
+/* A refused order of a bulk call leaves nothing: no row, no key, no unit. */
+static void
+withdraw(OrderRequest *request, TimestampTz now)
+{
+	Datum		values[1] = {Int64GetDatum(request->order_id)};
+
+	if (request->stock_taken)
+		give_back_stock(request);
+	if (request->limits_taken)
+		give_back_limits(request);
+	if (request->coupon_taken)
+		ordflow_coupon_forget(&request->order_id, 1);
+	ordflow_execute(&delete_order, values, NULL);
+	request->order_id = 0;
+}
+
+/* ---- effects of users ---- */
+
+static void
+user_effects(OrderRequest *request, TimestampTz now)
+{
+	MachineStep step = {0};
+	Datum		key = Int64GetDatum(request->order_id);
+
+	step.target = ordflow_order_target();
+	step.event = "submit";
+	step.to_state = request->state;
+	step.now = now;
+	step.written = true;
+	step.nkeys = 1;
+	step.keys = &key;
+	ordflow_machine_user_effects(&step);
+}
+
+/* In a bulk call an effect that fails refuses its order alone. */
+static void
+user_effects_or_refuse(OrderRequest *request, TimestampTz now)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(caller);
+	PG_TRY();
+	{
+		user_effects(request, now);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(caller);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		if (ordflow_error_is_callers(error->sqlerrcode))
+			ReThrowError(error);
+		request->result = SUBMIT_REFUSED;
+		request->problem.sqlerrcode = error->sqlerrcode;
+		request->problem.message = error->message;
+		request->problem.detail = error->detail;
+		request->problem.hint = error->hint;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+	CurrentResourceOwner = owner;
+}
+
+/* ---- the path ---- */
+
+static int
+compare_claims(const void *a, const void *b)
+{
+	const OrderRequest *l = *(const OrderRequest *const *) a;
+	const OrderRequest *r = *(const OrderRequest *const *) b;
+	int			cmp;
+
+	/* orders without a key first: they wait for nobody */
+	if (l->idempotency_key == NULL || r->idempotency_key == NULL)
+		cmp = (l->idempotency_key != NULL) - (r->idempotency_key != NULL);
+	else if ((cmp = strcmp(l->customer ? l->customer : "", r->customer ? r->customer : "")) == 0)
+		cmp = strcmp(l->idempotency_key, r->idempotency_key);
+	return cmp != 0 ? cmp : l->ordinal - r->ordinal;
+}
+
+static bool
+same_claim(const OrderRequest *a, const OrderRequest *b)
+{
+	return a->idempotency_key != NULL && b->idempotency_key != NULL &&
+		same_text(a->customer, b->customer) && same_text(a->idempotency_key, b->idempotency_key);
+}
+
+static int
+compare_ordinals(const void *a, const void *b)
+{
+	return (*(const OrderRequest *const *) a)->ordinal - (*(const OrderRequest *const *) b)->ordinal;
+}
+
+/* Decides requests[] whose rows have been inserted; in the order of the call. */
+static void
+submit_inserted(OrderRequest **requests, int n, TimestampTz now, bool bulk)
+{
+	bool		hooks = ordflow_machine_has_hooks("order", "submit");
+	int			nlines = 0;
+	int			naccepted = 0;
+	OrderRequest **accepted = palloc(sizeof(OrderRequest *) * Max(n, 1));
+
+	for (int i = 0; i < n; i++)
+		nlines += requests[i]->nlines;
+	take_stock(requests, n, nlines);
+	take_limits(requests, n, nlines, now);
+	take_coupons(requests, n);
+
+	for (int i = 0; i < n; i++)
+		if (pending(requests[i]))
+			accepted[naccepted++] = requests[i];
+	if (naccepted > 0)
+		ordflow_orders_insert_rest(accepted, naccepted, now);
+
+	for (int i = 0; i < naccepted; i++)
+	{
+		accepted[i]->result = SUBMIT_OK;
+		accepted[i]->written = true;
+		if (accepted[i]->payable == 0 && accepted[i]->coupon_taken)
+			ordflow_coupon_use(&accepted[i]->order_id, 1);
+		if (hooks && bulk)
+			user_effects_or_refuse(accepted[i], now);
+		else if (hooks)
+			user_effects(accepted[i], now);
+	}
+
+	for (int i = 0; bulk && i < n; i++)
+		if (requests[i]->result != SUBMIT_OK)
+			withdraw(requests[i], now);
+}
+
+/*
+ * One pass: claims the keys of requests[], sorted by claim, and decides all that
+ * got theirs.
+ */
+static void
+submit_pass(OrderRequest **requests, int n, TimestampTz now, bool bulk)
+{
+	bool	   *inserted = palloc(sizeof(bool) * n);
+	OrderRequest **mine = palloc(sizeof(OrderRequest *) * n);
+	int			nmine = 0;
+
+	ordflow_orders_insert(requests, n, now, inserted);
+	for (int i = 0; i < n; i++)
+		if (inserted[i])
+			mine[nmine++] = requests[i];
+	qsort(mine, nmine, sizeof(OrderRequest *), compare_ordinals);
+	if (nmine > 0)
+		submit_inserted(mine, nmine, now, bulk);
+
+	for (int i = 0; i < n; i++)
+		if (!inserted[i] && !settle_collision(requests[i]) && ++requests[i]->tries > CLAIM_TRIES_MAX)
+			ereport(ERROR,
+					errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+					errmsg("could not claim the idempotency key of order %d",
+						   requests[i]->ordinal));
+}
+
+static bool
+key_taken(const OrderRequest *request)
+{
+	return request->result == SUBMIT_OK || request->result == SUBMIT_DUPLICATE ||
+		request->result == SUBMIT_KEY_CONFLICT;
+}
+
+/*
+ * Decides every pending request.  Of several with one key in the call the first
+ * goes ahead, and the others find what became of it in the next pass: a
+ * duplicate if it was accepted, their own turn if it was refused.
+ */
+static void
+submit_all(OrderRequest **requests, int n, TimestampTz now, bool bulk)
+{
+	OrderRequest **pass = palloc(sizeof(OrderRequest *) * Max(n, 1));
+
+	if (n > 1)
+		qsort(requests, n, sizeof(OrderRequest *), compare_claims);
+	for (;;)
+	{
+		int			k = 0;
+		int			end;
+
+		CHECK_FOR_INTERRUPTS();
+		for (int start = 0; start < n; start = end)
+		{
+			bool		taken = key_taken(requests[start]);
+
+			for (end = start + 1; end < n && same_claim(requests[start], requests[end]); end++)
+				taken |= key_taken(requests[end]);
+			for (int i = start; i < end; i++)
+				if (pending(requests[i]))
+				{
+					pass[k++] = requests[i];
+					if (!taken)
+						break;
+				}
+		}
+		if (k == 0)
+			break;
+		submit_pass(pass, k, now, bulk);
+	}
+}
+
+/* ---- SQL ---- */
+
+enum
+{
+	SUBMIT_CUSTOMER, SUBMIT_LINES, SUBMIT_COUPON, SUBMIT_KEY, SUBMIT_PAY_WITHIN, SUBMIT_METADATA,
+	SUBMIT_CHARGES, SUBMIT_CURRENCY, SUBMIT_ORDER_NO
+};
+
+static void
+request_from_arguments(OrderRequest *request, FunctionCallInfo fcinfo)
+{
+	ordflow_require_not_null(fcinfo, SUBMIT_LINES, "lines");
+	ordflow_require_not_null(fcinfo, SUBMIT_METADATA, "metadata");
+	ordflow_require_not_null(fcinfo, SUBMIT_CHARGES, "charges");
+	request->customer = ordflow_arg_text_or_null(fcinfo, SUBMIT_CUSTOMER, "customer");
+	request->coupon_code = ordflow_arg_text_or_null(fcinfo, SUBMIT_COUPON, "coupon");
+	request->idempotency_key = ordflow_arg_text_or_null(fcinfo, SUBMIT_KEY, "idempotency_key");
+	request->order_no = ordflow_arg_text_or_null(fcinfo, SUBMIT_ORDER_NO, "order_no");
+	request->metadata = PG_GETARG_JSONB_P(SUBMIT_METADATA);
+	if (!JB_ROOT_IS_OBJECT(request->metadata))
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("\"metadata\" must be a JSON object"));
+
+	if (!ordflow_request_set_currency(request,
+									  ordflow_arg_text_or_null(fcinfo, SUBMIT_CURRENCY, "currency")) ||
+		(!PG_ARGISNULL(SUBMIT_PAY_WITHIN) &&
+		 !ordflow_request_set_pay_within(request, PG_GETARG_INTERVAL_P(SUBMIT_PAY_WITHIN))) ||
+		!ordflow_request_set_lines(request, &PG_GETARG_JSONB_P(SUBMIT_LINES)->root) ||
+		!ordflow_request_set_charges(request, &PG_GETARG_JSONB_P(SUBMIT_CHARGES)->root))
+		ordflow_problem_raise(&request->problem);
+}
+
+Datum
+ordflow_submit_order(PG_FUNCTION_ARGS)
+{
+	OrderRequest request = {0};
+	OrderRequest *requests[1] = {&request};
+	TimestampTz now = GetCurrentTimestamp();
+
+	ordflow_require_preload();
+	request_from_arguments(&request, fcinfo);
+
+	SPI_connect();
+	ordflow_request_price(&request, now);
+	if (pending(&request))
+		submit_all(requests, 1, now, false);
+	if (!key_taken(&request) || request.result == SUBMIT_KEY_CONFLICT)
+		ordflow_request_raise(&request);
+	SPI_finish();
+	PG_RETURN_INT64(request.order_id);
+}
+
+/* The detail of a result row: problem objects, or what a single call would have raised. */
+static Jsonb *
+result_detail(OrderRequest *request)
+{
+	JsonBuild	b = {0};
+
+	if (request->problem.sqlerrcode == 0)
+		return ordflow_request_detail(request);
+	ordflow_json_begin_array(&b);
+	ordflow_json_begin_object(&b);
+	ordflow_json_put_text(&b, "problem", ordflow_submit_result_name(request->result));
+	ordflow_json_put_text(&b, "sqlstate", unpack_sql_state(request->problem.sqlerrcode));
+	ordflow_json_put_text(&b, "message", request->problem.message);
+	if (request->problem.detail != NULL)
+		ordflow_json_put_text(&b, "detail", request->problem.detail);
+	if (request->problem.hint != NULL)
+		ordflow_json_put_text(&b, "hint", request->problem.hint);
+	ordflow_json_end_object(&b);
+	ordflow_json_end_array(&b);
+	return ordflow_json_finish(&b);
+}
+
+static void
+put_result(ReturnSetInfo *rsinfo, OrderRequest *request)
+{
+	Datum		values[4];
+	bool		nulls[4] = {false};
+
+	values[0] = Int32GetDatum(request->ordinal);
+	values[1] = Int64GetDatum(request->order_id);
+	nulls[1] = request->order_id == 0;
+	values[2] = CStringGetTextDatum(ordflow_submit_result_name(request->result));
+	nulls[3] = request->result == SUBMIT_OK || request->result == SUBMIT_DUPLICATE;
+	values[3] = nulls[3] ? (Datum) 0 : JsonbPGetDatum(result_detail(request));
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+}
+
+static JsonbContainer *
+orders_argument(FunctionCallInfo fcinfo, int *n)
+{
+	Jsonb	   *orders;
+
+	ordflow_require_not_null(fcinfo, 0, "orders");
+	orders = PG_GETARG_JSONB_P(0);
+	if (!JB_ROOT_IS_ARRAY(orders) || JB_ROOT_IS_SCALAR(orders))
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("\"orders\" must be an array of objects"));
+	*n = JB_ROOT_COUNT(orders);
+	if (*n > ORDFLOW_ORDERS_MAX)
+		ereport(ERROR,
+				errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				errmsg("one call takes at most %d orders, %d were given", ORDFLOW_ORDERS_MAX, *n));
+	return &orders->root;
+}
+
+Datum
+ordflow_submit_orders(PG_FUNCTION_ARGS)
+{
+	int			n;
+	int			k = 0;
+	JsonbContainer *orders = orders_argument(fcinfo, &n);
+	OrderRequest *all = palloc0(sizeof(OrderRequest) * Max(n, 1));
+	OrderRequest **valid = palloc(sizeof(OrderRequest *) * Max(n, 1));
+	TimestampTz now = GetCurrentTimestamp();
+
+	ordflow_require_preload();
+	InitMaterializedSRF(fcinfo, 0);
+
+	SPI_connect();
+	for (int i = 0; i < n; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		all[i].ordinal = i + 1;
+		if (ordflow_request_from_json(&all[i], ordflow_json_element(orders, i)))
+			ordflow_request_price(&all[i], now);
+		else
+			all[i].result = SUBMIT_INVALID;
+		if (pending(&all[i]))
+			valid[k++] = &all[i];
+	}
+	submit_all(valid, k, now, true);
+	for (int i = 0; i < n; i++)
+		put_result((ReturnSetInfo *) fcinfo->resultinfo, &all[i]);
+	SPI_finish();
+	return (Datum) 0;
+}

@@ -1,0 +1,28 @@
+/*
+ * ordflow.c
+ *	  The module: one call for each feature.
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "miscadmin.h"
+
+#include "base/base.h"
+#include "coupon/coupon.h"
+#include "machine/machine.h"
+#include "order/order.h"
+
+PG_MODULE_MAGIC;
+
+void		_PG_init(void);
+
+void
+_PG_init(void)
+{
+	ordflow_preloaded = process_shared_preload_libraries_in_progress;
+
+	ordflow_settings_init();
+	ordflow_machine_init();
+	ordflow_coupon_init();
+	ordflow_order_init();
+}
