@@ -83,6 +83,8 @@ ordflow--$(VERSION_OF_ORDFLOW).sql: $(FRAGMENTS) ordflow.control Makefile
 		cat $(FRAGMENTS); } > $@
 
 # The targets below do their own set-up on a bare Debian: see test/setup.
+# make test SUITE=regress TEST=order_pay runs one file (a pattern will do).
+export TEST
 demo:
 	@test/replay/demo
 

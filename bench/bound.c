@@ -82,15 +82,17 @@ column_role(Form_pg_attribute column)
 	return column->atttypid == TIMESTAMPTZOID ? COLUMN_TIME : COLUMN_SAME;
 }
 
-/* In TopMemoryContext, connected to SPI. */
+/* Connected to SPI. */
 static void
 load_table(TemplateTable *table, int64 template, Oid schema)
 {
 	char	   *query = psprintf("SELECT * FROM ordflow.%s WHERE order_id = %lld ORDER BY 2",
 								 table->name, (long long) template);
+	MemoryContext caller;
 
 	if (SPI_execute(query, true, 0) != SPI_OK_SELECT || SPI_processed == 0)
 		elog(ERROR, "order %lld has no rows in %s", (long long) template, table->name);
+	caller = MemoryContextSwitchTo(TopMemoryContext);
 	table->relid = get_relname_relid(table->name, schema);
 	table->natts = SPI_tuptable->tupdesc->natts;
 	table->nrows = SPI_processed;
@@ -107,19 +109,17 @@ load_table(TemplateTable *table, int64 template, Oid schema)
 		table->nulls[row] = palloc(sizeof(bool) * table->natts);
 		heap_deform_tuple(tuple, SPI_tuptable->tupdesc, table->values[row], table->nulls[row]);
 	}
+	MemoryContextSwitchTo(caller);
 }
 
 static void
 load_template(int64 template)
 {
 	Oid			schema = get_namespace_oid("bound", false);
-	MemoryContext caller;
 
 	SPI_connect();
-	caller = MemoryContextSwitchTo(TopMemoryContext);
 	for (int i = 0; i < lengthof(tables); i++)
 		load_table(&tables[i], template, schema);
-	MemoryContextSwitchTo(caller);
 	SPI_finish();
 	serial = get_relname_relid("serial", schema);
 	loaded_at = GetCurrentTimestamp();

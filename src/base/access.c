@@ -25,12 +25,16 @@ static Statement read_part = {
 	.argtypes = {TEXTOID}
 };
 
-/* Objects of the part that no other part the role holds needs: all but the schema, mostly. */
-static Statement read_part_to_revoke = {
-	.sql = "SELECT p.privilege, p.object FROM ordflow.parts p WHERE p.part = $1 "
-	"AND NOT (p.object = 'SCHEMA ordflow' AND EXISTS (SELECT FROM ordflow.parts o "
-	"WHERE o.part <> $1 AND o.privilege = 'EXECUTE' "
-	"AND has_function_privilege($2, substr(o.object, 10), 'EXECUTE'))) ORDER BY 1, 2",
+/*
+ * What the parts that a role still holds need of the objects of the part that was
+ * revoked: the schema, and columns, whose privileges go with their table's.
+ */
+static Statement read_shared = {
+	.sql = "SELECT DISTINCT o.privilege, o.object FROM ordflow.parts o WHERE o.part <> $1 "
+	"AND o.object IN (SELECT object FROM ordflow.parts WHERE part = $1) "
+	"AND EXISTS (SELECT FROM ordflow.parts f, pg_proc p, aclexplode(p.proacl) a "
+	"WHERE f.part = o.part AND a.grantee = $2 AND p.oid = "
+	"CASE f.privilege WHEN 'EXECUTE' THEN substr(f.object, 10)::regprocedure END) ORDER BY 1, 2",
 	.nargs = 2,
 	.argtypes = {TEXTOID, OIDOID}
 };
@@ -49,32 +53,40 @@ unknown_part(const char *part)
 			errhint("The parts are %s.", ordflow_result_text(0, 1)));
 }
 
-static Datum
-change_access(FunctionCallInfo fcinfo, Statement *statement, const char *format)
+/* Runs a command for each privilege and object that the statement finds; returns how many. */
+static uint64
+run_for_each(Statement *statement, Datum *values, const char *format, Oid roleid)
 {
-	Datum		values[2];
-	char	   *part;
-	const char *role;
-	uint64		n;
-	char	  **commands;
+	const char *role = quote_identifier(GetUserNameFromId(roleid, false));
+	uint64		n = ordflow_execute(statement, values, NULL);
+	char	  **commands = palloc(sizeof(char *) * Max(n, 1));
 
-	ordflow_require_version();
-	ordflow_require_not_null(fcinfo, 0, "role");
-	part = ordflow_arg_text(fcinfo, 1, "part");
-	role = quote_identifier(GetUserNameFromId(PG_GETARG_OID(0), false));
-
-	SPI_connect();
-	values[0] = CStringGetTextDatum(part);
-	values[1] = ObjectIdGetDatum(PG_GETARG_OID(0));
-	n = ordflow_execute(statement, values, NULL);
-	if (n == 0)
-		unknown_part(part);
-
-	commands = palloc(sizeof(char *) * n);
 	for (uint64 i = 0; i < n; i++)
 		commands[i] = psprintf(format, ordflow_result_text(i, 1), ordflow_result_text(i, 2), role);
 	for (uint64 i = 0; i < n; i++)
 		SPI_execute(commands[i], false, 0);
+	return n;
+}
+
+static Datum
+change_access(FunctionCallInfo fcinfo, const char *format, bool keep_shared)
+{
+	Datum		values[2];
+	char	   *part;
+	Oid			roleid;
+
+	ordflow_require_version();
+	ordflow_require_not_null(fcinfo, 0, "role");
+	part = ordflow_arg_text(fcinfo, 1, "part");
+	roleid = PG_GETARG_OID(0);
+
+	SPI_connect();
+	values[0] = CStringGetTextDatum(part);
+	values[1] = ObjectIdGetDatum(roleid);
+	if (run_for_each(&read_part, values, format, roleid) == 0)
+		unknown_part(part);
+	if (keep_shared)
+		run_for_each(&read_shared, values, "GRANT %s ON %s TO %s", roleid);
 	SPI_finish();
 	PG_RETURN_VOID();
 }
@@ -82,13 +94,13 @@ change_access(FunctionCallInfo fcinfo, Statement *statement, const char *format)
 Datum
 ordflow_grant_access(PG_FUNCTION_ARGS)
 {
-	return change_access(fcinfo, &read_part, "GRANT %s ON %s TO %s");
+	return change_access(fcinfo, "GRANT %s ON %s TO %s", false);
 }
 
 Datum
 ordflow_revoke_access(PG_FUNCTION_ARGS)
 {
-	return change_access(fcinfo, &read_part_to_revoke, "REVOKE %s ON %s FROM %s");
+	return change_access(fcinfo, "REVOKE %s ON %s FROM %s", true);
 }
 
 Datum

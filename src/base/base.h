@@ -9,6 +9,7 @@
 #include "postgres.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "utils/relcache.h"
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
@@ -94,6 +95,43 @@ extern Datum ordflow_result(uint64 row, int column, bool *isnull);
 extern int64 ordflow_result_int64(uint64 row, int column);	/* 0 where NULL */
 extern char *ordflow_result_text(uint64 row, int column);	/* NULL where NULL */
 
+/* ---- rows.c: rows written straight into a table of ours ---- */
+
+/*
+ * A table of ours as it was created: every column, in order.  Declared static
+ * beside its only writer.
+ */
+typedef struct RowTable
+{
+	const char *relname;
+	int			ncolumns;
+	struct
+	{
+		const char *name;
+		Oid			type;
+	}			columns[ORDFLOW_STATEMENT_ARGS_MAX];
+	Statement	insert;			/* made when a row cannot be written directly */
+} RowTable;
+
+typedef struct RowWriter
+{
+	RowTable   *table;
+	Relation	rel;
+	bool		direct;
+	struct EState *estate;
+	struct ResultRelInfo *target;
+	struct TupleTableSlot *slot;
+} RowWriter;
+
+/*
+ * Writes rows with a value or NULL for every column; the caller is connected to
+ * SPI.  The table stays locked (RowExclusiveLock) to the end of the transaction.  A later
+ * statement of ours sees the rows.
+ */
+extern void ordflow_rows_begin(RowWriter *writer, RowTable *table);
+extern void ordflow_rows_write(RowWriter *writer, Datum *values, const bool *nulls);
+extern void ordflow_rows_end(RowWriter *writer);
+
 /* ---- args.c: guards of arguments, named for what they ensure ---- */
 
 /* 22004 naming the argument when it is NULL. */
@@ -120,6 +158,14 @@ extern int64 ordflow_arg_quantity(FunctionCallInfo fcinfo, int argno, const char
 		const char *s_ = (string); \
 		(values)[i] = s_ ? CStringGetTextDatum(s_) : (Datum) 0; \
 		(nulls)[i] = s_ ? ' ' : 'n'; \
+	} while (0)
+
+/* the same, with nulls as bool */
+#define ORDFLOW_PUT_TEXT(values, nulls, i, string) \
+	do { \
+		const char *s_ = (string); \
+		(values)[i] = s_ ? CStringGetTextDatum(s_) : (Datum) 0; \
+		(nulls)[i] = s_ == NULL; \
 	} while (0)
 
 /* ---- array.c: C arrays as datums for unnest() ---- */

@@ -38,4 +38,18 @@ ordflow_object_ownercheck(Oid classid, Oid objectid, Oid roleid)
 }
 #endif
 
+/* pg_noreturn, before the declaration, replaced pg_attribute_noreturn() in PostgreSQL 18. */
+#if PG_VERSION_NUM < 180000
+#define pg_noreturn pg_attribute_noreturn()
+#endif
+
+/* ExecInsertIndexTuples() was given onlySummarizing in PostgreSQL 16. */
+#if PG_VERSION_NUM < 160000
+#define ordflow_insert_index_tuples(target, slot, estate) \
+	list_free(ExecInsertIndexTuples(target, slot, estate, false, false, NULL, NIL))
+#else
+#define ordflow_insert_index_tuples(target, slot, estate) \
+	list_free(ExecInsertIndexTuples(target, slot, estate, false, false, NULL, NIL, false))
+#endif
+
 #endif							/* ORDFLOW_COMPAT_H */

@@ -12,6 +12,8 @@
 #include "postgres.h"
 #include "utils/jsonb.h"
 
+#include "base/compat.h"
+
 #define ERRCODE_ORDFLOW_ILLEGAL_TRANSITION	MAKE_SQLSTATE('O', 'F', '0', '0', '1')
 #define ERRCODE_ORDFLOW_INSUFFICIENT_STOCK	MAKE_SQLSTATE('O', 'F', '0', '0', '2')
 #define ERRCODE_ORDFLOW_COUPON_REFUSED		MAKE_SQLSTATE('O', 'F', '0', '0', '3')
@@ -43,7 +45,7 @@ extern bool ordflow_refuse(Problem *problem, int sqlerrcode,
 						   const char *fmt,...) pg_attribute_printf(5, 6);
 
 /* Raises a noted problem. */
-extern void ordflow_problem_raise(const Problem *problem) pg_attribute_noreturn();
+pg_noreturn extern void ordflow_problem_raise(const Problem *problem);
 
 /*
  * Errors that are the caller's to repeat or to accept, so no subtransaction of

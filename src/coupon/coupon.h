@@ -104,6 +104,9 @@ extern void ordflow_coupon_use(const int64 *order_ids, int n);
  */
 extern void ordflow_coupon_return(const int64 *order_ids, int n, TimestampTz now);
 
+/* Gives the uses back and deletes the redemptions: the orders themselves are withdrawn. */
+extern void ordflow_coupon_forget(const int64 *order_ids, int n);
+
 /*
  * The coupon is locked FOR UPDATE: counts its uses anew for a usage_limit, and
  * numbers those that have no slot for a per_customer, at every isolation level as they
@@ -112,9 +115,6 @@ extern void ordflow_coupon_return(const int64 *order_ids, int n, TimestampTz now
 extern void ordflow_coupon_recount(int64 coupon_id);
 
 /* ---- limit.c: purchase limits ---- */
-
-/* Gives the uses back and deletes the redemptions: the orders themselves are withdrawn. */
-extern void ordflow_coupon_forget(const int64 *order_ids, int n);
 
 /* What one order wants of one limited sku. */
 typedef struct LimitDemand

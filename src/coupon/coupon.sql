@@ -117,14 +117,14 @@ RETURNS bigint LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_p
 AS 'MODULE_PATHNAME', 'ordflow_create_coupon';
 COMMENT ON FUNCTION ordflow.create_coupon(text, text, numeric, jsonb) IS
 'Creates a coupon. kind fixed: value is the amount off; percent: value is the percentage off (10 = ten percent, at most 100, at most 4 decimals). Options, each optional: min_total and max_discount (amounts), valid_from and valid_until (timestamps as strings; valid_until is exclusive), usage_limit and per_customer (1 or more), customer, skus (1 to 5000), enabled, currency (of its amounts; default ordflow.currency). The discount is taken from the lines in skus, never more than these come to. Returns the coupon id.
-Raises 23505 (the code exists), 22023 (unknown kind or key, bad value), 22007 (no timestamp), 22003, 22001, 22004, 54000 (too many skus).';
+Raises 23505 (the code exists), 22023 (unknown kind or key, bad value), 22007 or 22008 (no timestamp), 22003, 22001, 22004, 54000 (too many skus).';
 
 CREATE FUNCTION ordflow.alter_coupon(code text, options jsonb)
 RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'ordflow_alter_coupon';
 COMMENT ON FUNCTION ordflow.alter_coupon(text, jsonb) IS
 'Changes the options of a coupon, for every session at commit: the keys of create_coupon(); a key that is not given stays, JSON null takes the option away (enabled: back to true). A limit below what is used already means no further uses.
-Raises OF004 (no such coupon), 22023, 22007, 22003, 22001, 22004, 54000.';
+Raises OF004 (no such coupon), 22023, 22007, 22008, 22003, 22001, 22004, 54000.';
 
 /*
  * The checks of coupons.  A limit that alter_coupon() lowered below its uses is

@@ -101,6 +101,12 @@ static Statement return_redemptions = {
 	.argtypes = {INT8ARRAYOID, TIMESTAMPTZOID}
 };
 
+static Statement delete_redemptions = {
+	.sql = "DELETE FROM ordflow.coupon_redemptions WHERE order_id = ANY ($1)",
+	.nargs = 1,
+	.argtypes = {INT8ARRAYOID}
+};
+
 static bool
 refuse_per_customer(const Coupon *coupon, CouponRefusal *refusal)
 {
@@ -273,6 +279,16 @@ ordflow_coupon_return(const int64 *order_ids, int n, TimestampTz now)
 	ordflow_execute(&return_redemptions, values, NULL);
 }
 
+/* A withdrawn order was submitted in this very call: nobody else sees its redemption. */
+void
+ordflow_coupon_forget(const int64 *order_ids, int n)
+{
+	Datum		values[1] = {ordflow_int8_array(order_ids, n)};
+
+	ordflow_coupon_return(order_ids, n, GetCurrentTimestamp());
+	ordflow_execute(&delete_redemptions, values, NULL);
+}
+
 /*
  * A statement in a new snapshot at every isolation level.  At REPEATABLE READ
  * the transaction's own would miss uses of a coupon without usage_limit,
@@ -314,19 +330,4 @@ ordflow_coupon_recount(int64 coupon_id)
 				   " FROM missing m WHERE r.redemption_id = m.redemption_id AND EXISTS ("
 				   "  SELECT FROM ordflow.coupons c"
 				   "  WHERE c.coupon_id = $1 AND c.per_customer IS NOT NULL)", coupon_id);
-}
-
-/* A withdrawn order was submitted in this very call, so nobody else can see its redemption. */
-void
-ordflow_coupon_forget(const int64 *order_ids, int n)
-{
-	static Statement forget = {
-		.sql = "DELETE FROM ordflow.coupon_redemptions WHERE order_id = ANY ($1)",
-		.nargs = 1,
-		.argtypes = {INT8ARRAYOID}
-	};
-	Datum		values[1] = {ordflow_int8_array(order_ids, n)};
-
-	ordflow_coupon_return(order_ids, n, GetCurrentTimestamp());
-	ordflow_execute(&forget, values, NULL);
 }

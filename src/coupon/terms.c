@@ -59,7 +59,9 @@ static Statement update_coupon = {
 	.argtypes = COUPON_ARGTYPES
 };
 
-static void pg_attribute_printf(1, 2) pg_attribute_noreturn()
+pg_noreturn static void refuse_value(const char *fmt,...) pg_attribute_printf(1, 2);
+
+static void
 refuse_value(const char *fmt,...)
 {
 	char		message[256];

@@ -233,9 +233,12 @@ require_known_states(const Machine *machine, Oid relid, const char *state_column
 							   unknown_state_condition(state_column));
 	Oid			type = TEXTARRAYOID;
 	Datum		states = state_names(machine);
+	RoleSwitch	saved = ordflow_machine_reader_enter(relid);
+	uint64		nrows = ordflow_machine_query_now(sql, 1, &type, &states);
 	char	   *state;
 
-	if (ordflow_machine_query_now(sql, 1, &type, &states) == 0)
+	ordflow_role_leave(saved);
+	if (nrows == 0)
 		return;
 	state = ordflow_result_text(0, 1);
 	ereport(ERROR,
@@ -316,8 +319,8 @@ attach(MachineTarget *target)
 	table_close(rel, NoLock);
 
 	SPI_connect();
-	saved = ordflow_role_enter(ordflow_owner(), false);
 	require_known_states(machine, target->relid, target->state_column);
+	saved = ordflow_role_enter(ordflow_owner(), false);
 	create_triggers(target);
 	ordflow_role_leave(saved);
 	SPI_finish();

@@ -5,6 +5,8 @@
 #include "postgres.h"
 
 #include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
 #include "funcapi.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -29,6 +31,32 @@ static int
 state_index(const Machine *machine, const char *name)
 {
 	return ordflow_machine_state(machine, name) - machine->states;
+}
+
+/* Transitions that the compiled form leaves out. */
+static Statement dangling_transitions = {
+	.sql = "SELECT t.from_state, t.event, t.to_state FROM ordflow.transitions AS t "
+	"LEFT JOIN ordflow.states AS f ON f.machine = t.machine AND f.state = t.from_state "
+	"LEFT JOIN ordflow.states AS s ON s.machine = t.machine AND s.state = t.to_state "
+	"WHERE t.machine = $1 AND (s.state IS NULL OR f.state IS NULL AND t.from_state IS NOT NULL) "
+	"ORDER BY t.ordinal",
+	.nargs = 1,
+	.argtypes = {TEXTOID}
+};
+
+static void
+check_dangling(ReturnSetInfo *rsinfo, const Machine *machine)
+{
+	Datum		name = CStringGetTextDatum(machine->name);
+	uint64		nrows;
+
+	SPI_connect();
+	nrows = ordflow_execute(&dangling_transitions, &name, NULL);
+	for (uint64 i = 0; i < nrows; i++)
+		put_problem(rsinfo, "error", ordflow_result_text(i, 1),
+					psprintf("event \"%s\" to \"%s\" is left out: a state of it does not exist",
+							 ordflow_result_text(i, 2), ordflow_result_text(i, 3)));
+	SPI_finish();
 }
 
 /* Which states an object can come to, from the initial ones; an array by state. */
@@ -133,6 +161,7 @@ ordflow_check_machine(PG_FUNCTION_ARGS)
 	machine = ordflow_machine_load(ordflow_arg_text(fcinfo, 0, "name"));
 	InitMaterializedSRF(fcinfo, 0);
 	check_states(rsinfo, machine);
+	check_dangling(rsinfo, machine);
 	check_hooks(rsinfo, machine);
 	return (Datum) 0;
 }

@@ -17,10 +17,16 @@
 #define READ_STATES \
 	"SELECT state, kind, label, builtin FROM ordflow.states WHERE machine = $1 " \
 	"ORDER BY state COLLATE \"C\""
+
+/* a transition between states that are not there can never be taken */
 #define READ_TRANSITIONS \
 	"SELECT from_state, event, to_state, ordinal, guard, to_regprocedure(guard)::oid, " \
 	"effect, to_regprocedure(effect)::oid, role, after, after_setting, builtin " \
-	"FROM ordflow.transitions WHERE machine = $1 " \
+	"FROM ordflow.transitions AS t WHERE machine = $1 " \
+	"AND (from_state IS NULL OR EXISTS " \
+	"(SELECT FROM ordflow.states AS s WHERE s.machine = $1 AND s.state = t.from_state)) " \
+	"AND EXISTS " \
+	"(SELECT FROM ordflow.states AS s WHERE s.machine = $1 AND s.state = t.to_state) " \
 	"ORDER BY from_state COLLATE \"C\" NULLS FIRST, event COLLATE \"C\", ordinal, " \
 	"to_state COLLATE \"C\""
 #define READ_EFFECTS \

@@ -131,6 +131,8 @@ require_no_row_in(const MachineTarget *target, Datum states)
 	const char *column = quote_identifier(target->state_column);
 	char	   *sql;
 	Oid			type = TEXTARRAYOID;
+	RoleSwitch	saved;
+	uint64		nrows;
 
 	ordflow_machine_require_columns(target);
 	sql = psprintf("LOCK TABLE ONLY %s IN SHARE MODE", table);
@@ -138,7 +140,10 @@ require_no_row_in(const MachineTarget *target, Datum states)
 		elog(ERROR, "could not execute \"%s\"", sql);
 	sql = psprintf("SELECT o.%s::text FROM ONLY %s AS o "
 				   "WHERE o.%s::text COLLATE \"C\" = ANY ($1) LIMIT 1", column, table, column);
-	if (ordflow_machine_query_now(sql, 1, &type, &states) > 0)
+	saved = ordflow_machine_reader_enter(target->relid);
+	nrows = ordflow_machine_query_now(sql, 1, &type, &states);
+	ordflow_role_leave(saved);
+	if (nrows > 0)
 		ereport(ERROR,
 				errcode(ERRCODE_ORDFLOW_ILLEGAL_TRANSITION),
 				errmsg("table %s has rows in state \"%s\", which machine \"%s\" would lose", table,

@@ -41,7 +41,7 @@ mermaid_text(StringInfo out, const char *text)
 {
 	/* everything that means something to mermaid or HTML goes as its code */
 	for (const char *c = text; *c != '\0'; c++)
-		if (strchr("\"#;:<>&{}[]()\\%`", *c) != NULL || (unsigned char) *c < ' ')
+		if (strchr("\"#;:<>&{}\\%`", *c) != NULL || (unsigned char) *c < ' ')
 			appendStringInfo(out, "#%d;", (unsigned char) *c);
 		else
 			appendStringInfoChar(out, *c);

@@ -12,7 +12,6 @@
 
 #include "access/htup_details.h"
 #include "catalog/namespace.h"
-#include "catalog/pg_class.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
@@ -45,7 +44,7 @@ hook_error_context(void *arg)
 			   call->machine->name, hook->role);
 }
 
-/* The row as jsonb, as the table's owner sees it. */
+/* The row as jsonb, read as the table's owner. */
 static Jsonb *
 fetch_row(const MachineTarget *target, Datum key)
 {
@@ -53,30 +52,20 @@ fetch_row(const MachineTarget *target, Datum key)
 	char	   *sql = psprintf("SELECT to_jsonb(o.*) FROM ONLY %s AS o WHERE %s", table,
 							   ordflow_machine_key_condition(target, 1, false));
 	MemoryContext context = CurrentMemoryContext;
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(target->relid));
-	Oid			owner;
 	RoleSwitch	saved;
 	bool		isnull;
-	Datum		row;
 	Jsonb	   *result;
 
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for relation %u", target->relid);
-	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-	ReleaseSysCache(tuple);
-
 	SPI_connect();
-	saved = ordflow_role_enter(owner, true);
+	saved = ordflow_machine_reader_enter(target->relid);
 	if (ordflow_machine_query(sql, 1, &target->key_type, &key, false) != 1)
 		ereport(ERROR,
-				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				errmsg("the owner of table %s does not see its row %s", table,
-					   ordflow_machine_key_text(target, key)),
-				errhint("Guards and effects are given the row as the table's owner sees it: where row level security is forced, let a policy show him all rows."));
+				errcode(ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION),
+				errmsg("row %s of table %s is gone", ordflow_machine_key_text(target, key), table),
+				errhint("A trigger, guard or effect may have deleted it or changed its key."));
 	ordflow_role_leave(saved);
-	row = ordflow_result(0, 1, &isnull);
-	result = (Jsonb *) MemoryContextAlloc(context, VARSIZE(DatumGetPointer(row)));
-	memcpy(result, DatumGetPointer(row), VARSIZE(DatumGetPointer(row)));
+	MemoryContextSwitchTo(context);
+	result = DatumGetJsonbPCopy(ordflow_result(0, 1, &isnull));
 	SPI_finish();
 	return result;
 }

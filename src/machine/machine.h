@@ -153,8 +153,8 @@ extern TimestampTz ordflow_machine_deadline(const Transition *timeout, Timestamp
  * OF001: the event is not legal for the object ("order 7") in its state; names
  * the legal events; hint may be NULL.
  */
-extern void ordflow_machine_illegal(const char *machine, const char *state, const char *event,
-									const char *object, const char *hint) pg_attribute_noreturn();
+pg_noreturn extern void ordflow_machine_illegal(const char *machine, const char *state, const char *event,
+									const char *object, const char *hint);
 
 /*
  * The targets that are attached: all of the database when relid is invalid; a
@@ -172,6 +172,13 @@ extern uint64 ordflow_machine_query(const char *sql, int nargs, const Oid *argty
 
 /* The table's qualified and quoted name; OF004 when there is none. */
 extern char *ordflow_machine_table(Oid relid);
+
+/*
+ * Becomes the table's owner to read the table, until ordflow_role_leave().  Planning
+ * alone may run code of the owner (index expressions, constraints), so it is his
+ * role, restricted; all rows are seen, whatever policies say.
+ */
+extern RoleSwitch ordflow_machine_reader_enter(Oid relid);
 
 /* A key as text. */
 extern char *ordflow_machine_key_text(const MachineTarget *target, Datum key);

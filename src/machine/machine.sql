@@ -1,4 +1,9 @@
-/* src/machine/machine.sql: state machines, and the tables they are attached to */
+/*
+ * src/machine/machine.sql: state machines, and the tables they are attached to
+ *
+ * No foreign keys between these tables: pg_restore -j loads them in any order.
+ * check_machine() tells what they would.
+ */
 
 CREATE TABLE ordflow.machines (
     machine text COLLATE "C" NOT NULL,
@@ -16,12 +21,11 @@ CREATE TABLE ordflow.states (
     label   text,
     builtin boolean NOT NULL DEFAULT false,
     CONSTRAINT states_pkey PRIMARY KEY (machine, state),
-    CONSTRAINT states_machine_fkey FOREIGN KEY (machine) REFERENCES ordflow.machines,
     CONSTRAINT states_kind CHECK (kind IN ('initial', 'normal', 'final'))
 );
 COMMENT ON TABLE ordflow.states IS 'The states of each machine.';
 COMMENT ON COLUMN ordflow.states.kind IS
-'initial: a row may be inserted in it (several may be); final: nothing is left to do, a dead end by intention.';
+'initial: a row may be inserted in it (several may be); normal: neither; final: nothing is left to do, a dead end by intention.';
 COMMENT ON COLUMN ordflow.states.label IS 'What diagrams show; NULL = the state''s name.';
 
 CREATE TABLE ordflow.transitions (
@@ -37,9 +41,6 @@ CREATE TABLE ordflow.transitions (
     role          text,
     builtin       boolean NOT NULL DEFAULT false,
     CONSTRAINT transitions_key UNIQUE NULLS NOT DISTINCT (machine, from_state, event, to_state),
-    CONSTRAINT transitions_machine_fkey FOREIGN KEY (machine) REFERENCES ordflow.machines,
-    CONSTRAINT transitions_from_fkey FOREIGN KEY (machine, from_state) REFERENCES ordflow.states,
-    CONSTRAINT transitions_to_fkey FOREIGN KEY (machine, to_state) REFERENCES ordflow.states,
     CONSTRAINT transitions_one_timeout CHECK (after IS NULL OR after_setting IS NULL),
     CONSTRAINT transitions_role CHECK (role IS NOT NULL OR (guard IS NULL AND effect IS NULL))
 );
@@ -62,8 +63,7 @@ CREATE TABLE ordflow.effects (
     effect  text COLLATE "C" NOT NULL,
     role    text NOT NULL,
     builtin boolean NOT NULL DEFAULT false,
-    CONSTRAINT effects_pkey PRIMARY KEY (machine, event, effect),
-    CONSTRAINT effects_machine_fkey FOREIGN KEY (machine) REFERENCES ordflow.machines
+    CONSTRAINT effects_pkey PRIMARY KEY (machine, event, effect)
 );
 COMMENT ON TABLE ordflow.effects IS
 'Functions that run after an event, whatever its states, in the same transaction, by ordinal: see ordflow.add_effect().';

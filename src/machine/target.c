@@ -10,9 +10,11 @@
 #include "access/table.h"
 #include "catalog/indexing.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_operator.h"
 #include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
+#include "miscadmin.h"
 #include "parser/parse_func.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -43,6 +45,25 @@ ordflow_machine_table(Oid relid)
 				errcode(ERRCODE_ORDFLOW_NO_SUCH_OBJECT),
 				errmsg("table with OID %u does not exist", relid));
 	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)), name);
+}
+
+RoleSwitch
+ordflow_machine_reader_enter(Oid relid)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Oid			owner;
+	int			sec_context;
+	RoleSwitch	saved;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for relation %u", relid);
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+
+	saved = ordflow_role_enter(owner, true);
+	GetUserIdAndSecContext(&owner, &sec_context);
+	SetUserIdAndSecContext(owner, sec_context | SECURITY_NOFORCE_RLS);
+	return saved;
 }
 
 char *

@@ -40,6 +40,15 @@ SELECT 'order_money', 'order ' || order_id,
               o.charges, l.amount, l.discount, coalesce(c.amount, 0))
 FROM o LEFT JOIN lines l USING (order_id) LEFT JOIN charges c USING (order_id)
 WHERE (o.subtotal, o.discount, o.charges) IS DISTINCT FROM (l.amount, l.discount, coalesce(c.amount, 0))
+   OR o.payable <> o.subtotal - o.discount + o.charges OR o.payable < 0
+UNION ALL
+SELECT 'order_line', format('order %s, line %s', l.order_id, l.line_no),
+       format('quantity %s, shipped %s, returned %s, cancelled %s; amount %s, discount %s, payable %s, refunded %s',
+              l.quantity, l.shipped, l.returned, l.cancelled, l.amount, l.discount, l.payable, l.refunded)
+FROM ordflow.order_lines l JOIN o USING (order_id)
+WHERE NOT (l.quantity > 0 AND l.shipped >= 0 AND l.cancelled >= 0 AND l.returned BETWEEN 0 AND l.shipped
+           AND l.shipped + l.cancelled <= l.quantity)
+   OR NOT (l.payable = l.amount - l.discount AND l.discount >= 0 AND l.refunded BETWEEN 0 AND l.payable)
 UNION ALL
 SELECT 'order_history', 'order ' || order_id,
        format('it is %s; its history has %s rows up to %s and ends in %s', o.state, h.n, h.last, h.state)

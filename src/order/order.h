@@ -136,7 +136,7 @@ extern void ordflow_request_limit_refused(OrderRequest *request, const LimitDema
 extern void ordflow_request_coupon_refused(OrderRequest *request, const CouponRefusal *refusal);
 
 /* Raises what a decided request was refused for. */
-extern void ordflow_request_raise(OrderRequest *request) pg_attribute_noreturn();
+pg_noreturn extern void ordflow_request_raise(OrderRequest *request);
 
 extern const char *ordflow_submit_result_name(SubmitResult result);
 
@@ -183,7 +183,7 @@ extern void ordflow_order_apply(Order *order, const char *event, const char *to_
 								const char *reason, Jsonb *data);
 
 /* OF001 for a verb in the order's state; hint may be NULL. */
-extern void ordflow_order_illegal(const Order *order, const char *event, const char *hint) pg_attribute_noreturn();
+pg_noreturn extern void ordflow_order_illegal(const Order *order, const char *event, const char *hint);
 
 /* One more row of an order's history that is no step of the machine. */
 extern void ordflow_order_note(const Order *order, const char *event, const char *reason,

@@ -268,12 +268,15 @@ compare_coupons(const void *a, const void *b)
 	const OrderRequest *l = *(const OrderRequest *const *) a;
 	const OrderRequest *r = *(const OrderRequest *const *) b;
 
+	int			cmp;
+
 	if (l->coupon.coupon_id != r->coupon.coupon_id)
 		return l->coupon.coupon_id < r->coupon.coupon_id ? -1 : 1;
-	return l->order_id < r->order_id ? -1 : l->order_id > r->order_id;
+	cmp = strcmp(l->customer ? l->customer : "", r->customer ? r->customer : "");
+	return cmp != 0 ? cmp : l->ordinal - r->ordinal;
 }
 
-/* in the order of coupon_id, so that two bulk calls cannot deadlock */
+/* in the order of coupon and customer, so that two bulk calls cannot deadlock */
 static void
 take_coupons(OrderRequest **requests, int n)
 {

@@ -383,7 +383,7 @@ request_init(HoldRequest *request, Jsonb *lines)
 }
 
 /* Every demand that stood in the way, with the positions of its lines. */
-static void pg_attribute_noreturn()
+pg_noreturn static void
 request_refuse(const HoldRequest *request)
 {
 	JsonBuild	b = {0};
@@ -554,7 +554,7 @@ hold_require(const char *reference, Hold *hold)
 				errmsg("there is no hold \"%s\"", reference));
 }
 
-static void pg_attribute_noreturn()
+pg_noreturn static void
 hold_illegal(const Hold *hold, const char *done, const char *state)
 {
 	ereport(ERROR,

@@ -5,6 +5,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "commands/sequence.h"
 #include "common/int.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
@@ -12,33 +13,20 @@
 
 #include "stock/stock.h"
 
-/* movements written by one statement */
-#define RECORD_BATCH 10000
-
 PG_FUNCTION_INFO_V1(ordflow_receive_stock);
 PG_FUNCTION_INFO_V1(ordflow_adjust_stock);
 PG_FUNCTION_INFO_V1(ordflow_set_stock);
 PG_FUNCTION_INFO_V1(ordflow_available_stock);
 
-static Statement record_one = {
-	.sql = "INSERT INTO ordflow.stock_movements"
-	" (segment, kind, stock_id, on_hand, reserved, order_id, reference, reason, actor, at)"
-	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
-	.nargs = 10,
-	.argtypes = {INT4OID, TEXTOID, INT8OID, INT8OID, INT8OID, INT8OID, TEXTOID, TEXTOID, TEXTOID,
-	TIMESTAMPTZOID}
-};
-
-static Statement record_many = {
-	.sql = "INSERT INTO ordflow.stock_movements"
-	" (segment, kind, stock_id, on_hand, reserved, order_id, reference, reason, actor, at)"
-	" SELECT $1, m.kind, m.stock_id, m.on_hand, m.reserved, m.order_id, m.reference, m.reason,"
-	" $9, $10"
-	" FROM unnest($2, $3, $4, $5, $6, $7, $8)"
-	" AS m (kind, stock_id, on_hand, reserved, order_id, reference, reason)",
-	.nargs = 10,
-	.argtypes = {INT4OID, TEXTARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID,
-	TEXTARRAYOID, TEXTARRAYOID, TEXTOID, TIMESTAMPTZOID}
+/* The first segment of the ledger: a partition, written without the detour by its parent. */
+static RowTable movements_table = {
+	.relname = "stock_movements_1",
+	.ncolumns = 11,
+	.columns = {
+		{"movement_id", INT8OID}, {"segment", INT4OID}, {"stock_id", INT8OID}, {"kind", TEXTOID},
+		{"on_hand", INT8OID}, {"reserved", INT8OID}, {"order_id", INT8OID}, {"reference", TEXTOID},
+		{"reason", TEXTOID}, {"actor", TEXTOID}, {"at", TIMESTAMPTZOID}
+	}
 };
 
 static Statement receive = {
@@ -89,89 +77,42 @@ static Statement sum_available = {
 };
 
 /* The segment that movements are written to.  All are in the first until a second is opened. */
-static int32
-current_segment(void)
+static RowTable *
+current_segment(int32 *segment)
 {
-	return 1;
-}
-
-static void
-record_single(const StockMovement *movement, const char *actor, TimestampTz now)
-{
-	Datum		values[10];
-	char		nulls[10];
-
-	memset(nulls, ' ', sizeof(nulls));
-	values[0] = Int32GetDatum(current_segment());
-	values[1] = CStringGetTextDatum(movement->kind);
-	values[2] = Int64GetDatum(movement->stock_id);
-	values[3] = Int64GetDatum(movement->on_hand);
-	values[4] = Int64GetDatum(movement->reserved);
-	values[5] = Int64GetDatum(movement->order_id);
-	nulls[5] = movement->order_id == 0 ? 'n' : ' ';
-	ORDFLOW_SET_TEXT(values, nulls, 6, movement->reference);
-	ORDFLOW_SET_TEXT(values, nulls, 7, movement->reason);
-	values[8] = CStringGetTextDatum(actor);
-	values[9] = TimestampTzGetDatum(now);
-	ordflow_execute(&record_one, values, nulls);
-}
-
-static void
-record_batch(const StockMovement *movements, int n, const char *actor, TimestampTz now)
-{
-	int64	   *numbers[4];
-	const char **texts[3];
-	Datum		values[10];
-
-	for (int i = 0; i < lengthof(numbers); i++)
-		numbers[i] = palloc(sizeof(int64) * n);
-	for (int i = 0; i < lengthof(texts); i++)
-		texts[i] = palloc(sizeof(char *) * n);
-	for (int i = 0; i < n; i++)
-	{
-		texts[0][i] = movements[i].kind;
-		texts[1][i] = movements[i].reference;
-		texts[2][i] = movements[i].reason;
-		numbers[0][i] = movements[i].stock_id;
-		numbers[1][i] = movements[i].on_hand;
-		numbers[2][i] = movements[i].reserved;
-		numbers[3][i] = movements[i].order_id;
-	}
-	values[0] = Int32GetDatum(current_segment());
-	values[1] = ordflow_text_array(texts[0], n);
-	values[2] = ordflow_int8_array(numbers[0], n);
-	values[3] = ordflow_int8_array(numbers[1], n);
-	values[4] = ordflow_int8_array(numbers[2], n);
-	values[5] = ordflow_id_array(numbers[3], n);
-	values[6] = ordflow_text_array(texts[1], n);
-	values[7] = ordflow_text_array(texts[2], n);
-	values[8] = CStringGetTextDatum(actor);
-	values[9] = TimestampTzGetDatum(now);
-	ordflow_execute(&record_many, values, NULL);
+	*segment = 1;
+	return &movements_table;
 }
 
 void
 ordflow_stock_record(const StockMovement *movements, int n)
 {
-	const char *actor = ordflow_actor();
-	TimestampTz now = GetCurrentTimestamp();
+	Oid			sequence = ordflow_relid("stock_movements_movement_id_seq");
+	Datum		values[11];
+	bool		nulls[11] = {false};
+	int32		segment;
+	RowWriter	writer;
 
-	if (n == 1)
+	ordflow_rows_begin(&writer, current_segment(&segment));
+	values[1] = Int32GetDatum(segment);
+	ORDFLOW_PUT_TEXT(values, nulls, 9, ordflow_actor());
+	values[10] = TimestampTzGetDatum(GetCurrentTimestamp());
+	for (int i = 0; i < n; i++)
 	{
-		record_single(movements, actor, now);
-		return;
-	}
-	for (int first = 0; first < n; first += RECORD_BATCH)
-	{
-		MemoryContext batch = AllocSetContextCreate(CurrentMemoryContext, "ordflow movements",
-													ALLOCSET_DEFAULT_SIZES);
-		MemoryContext caller = MemoryContextSwitchTo(batch);
+		const StockMovement *movement = &movements[i];
 
-		CHECK_FOR_INTERRUPTS();
-		record_batch(movements + first, Min(n - first, RECORD_BATCH), actor, now);
-		MemoryContextSwitchTo(caller);
-		MemoryContextDelete(batch);
+		values[0] = Int64GetDatum(nextval_internal(sequence, false));
+		values[2] = Int64GetDatum(movement->stock_id);
+		ORDFLOW_PUT_TEXT(values, nulls, 3, movement->kind);
+		values[4] = Int64GetDatum(movement->on_hand);
+		values[5] = Int64GetDatum(movement->reserved);
+		values[6] = Int64GetDatum(movement->order_id);
+		nulls[6] = movement->order_id == 0;
+		ORDFLOW_PUT_TEXT(values, nulls, 7, movement->reference);
+		ORDFLOW_PUT_TEXT(values, nulls, 8, movement->reason);
+		ordflow_rows_write(&writer, values, nulls);
 	}
+	ordflow_rows_end(&writer);
 }
 
 typedef struct Freed

@@ -91,7 +91,7 @@ extern void ordflow_stock_apply(const StockMovement *movements, int n);
 extern int64 ordflow_stock_sum(int64 a, int64 b);
 
 /* Raises OF004 or OF002 with the problems, a closed array, as its DETAIL. */
-extern void ordflow_stock_refuse(bool unknown, JsonBuild *problems) pg_attribute_noreturn();
+pg_noreturn extern void ordflow_stock_refuse(bool unknown, JsonBuild *problems);
 
 /* ---- hold.c: units held under a reference of the shop's own ---- */
 

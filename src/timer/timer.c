@@ -293,60 +293,93 @@ skipped_keys(const DueTarget *due, TimestampTz now)
 	return ordflow_text_array(keys, n);
 }
 
+/* What the search for due rows is given, and finds. */
+typedef struct Search
+{
+	const DueTarget *due;
+	TimestampTz now;
+	int			max_rows;
+	DueObject  *objects;
+} Search;
+
 /*
- * Locks due rows, the earliest first, past those that others hold.  Runs as the
- * extension's owner, so nothing in it may run code of the table's owner:
- * the key becomes text by its type's output function, not by a cast.  The plan
- * is made for the values: a generic one would expect a third of the table to be due.
+ * SQL that locks due rows, the earliest first, past those that others hold.  The
+ * key becomes text by its type's output function, as everywhere else: a cast to
+ * text may write it in another way.
  */
-static DueObject *
-lock_due_rows(const DueTarget *due, TimestampTz now, int max_rows, int *n)
+static char *
+search_sql(const DueTarget *due)
 {
 	const MachineTarget *target = due->target;
 	const char *due_column = quote_identifier(target->due_column);
 	const char *key_column = quote_identifier(target->key_column);
+	Oid			output;
+	bool		varlena;
+
+	getTypeOutputInfo(target->key_type, &output, &varlena);
+	return psprintf("SELECT o.%s, o.%s::text FROM ONLY %s AS o WHERE o.%s <= $1 "
+					"AND textin(%s(o.%s)) <> ALL ($2) ORDER BY o.%s LIMIT $3 "
+					"FOR NO KEY UPDATE SKIP LOCKED",
+					key_column, quote_identifier(target->state_column), due->table, due_column,
+					quote_qualified_identifier(get_namespace_name(get_func_namespace(output)),
+											   get_func_name(output)),
+					key_column, due_column);
+}
+
+/*
+ * Returns how many rows were locked.  The plan is made for the values: a generic
+ * one would expect a third of the table to be due.
+ */
+static int
+lock_due_rows(void *arg)
+{
+	Search	   *search = arg;
+	const DueTarget *due = search->due;
 	Oid			types[3] = {TIMESTAMPTZOID, TEXTARRAYOID, INT4OID};
 	Datum		values[3];
-	DueObject  *objects;
-	Oid			output;
-	bool		ignored;
+	RoleSwitch	saved;
 	int16		length;
 	bool		byval;
-	char	   *sql;
+	bool		isnull;
+	int			n;
 
-	getTypeOutputInfo(target->key_type, &output, &ignored);
-	sql = psprintf("SELECT o.%s, o.%s::text FROM ONLY %s AS o WHERE o.%s <= $1 "
-				   "AND textin(%s(o.%s)) <> ALL ($2) ORDER BY o.%s LIMIT $3 "
-				   "FOR NO KEY UPDATE SKIP LOCKED",
-				   key_column, quote_identifier(target->state_column), due->table, due_column,
-				   quote_qualified_identifier(get_namespace_name(get_func_namespace(output)),
-											  get_func_name(output)),
-				   key_column, due_column);
-	values[0] = TimestampTzGetDatum(now);
-	values[1] = skipped_keys(due, now);
-	values[2] = Int32GetDatum(max_rows);
-	*n = ordflow_machine_query(sql, 3, types, values, true);
+	values[0] = TimestampTzGetDatum(search->now);
+	values[1] = skipped_keys(due, search->now);
+	values[2] = Int32GetDatum(search->max_rows);
+	saved = ordflow_machine_reader_enter(due->target->relid);
+	n = ordflow_machine_query(search_sql(due), 3, types, values, true);
+	ordflow_role_leave(saved);
 
-	objects = palloc(sizeof(DueObject) * Max(*n, 1));
-	get_typlenbyval(target->key_type, &length, &byval);
-	for (int i = 0; i < *n; i++)
+	search->objects = palloc(sizeof(DueObject) * Max(n, 1));
+	get_typlenbyval(due->target->key_type, &length, &byval);
+	for (int i = 0; i < n; i++)
 	{
-		objects[i].key = datumCopy(ordflow_result(i, 1, &ignored), byval, length);
-		objects[i].state = ordflow_result_text(i, 2);
+		search->objects[i].key = datumCopy(ordflow_result(i, 1, &isnull), byval, length);
+		search->objects[i].state = ordflow_result_text(i, 2);
 	}
-	return objects;
+	return n;
 }
 
 static int
 run_target(DueTarget *due, TimestampTz now, int max_rows)
 {
 	Datum		table = CStringGetTextDatum(due->table);
+	Search		search = {due, now, max_rows, NULL};
 	DueObject  *objects;
-	int			n;
+	ErrorData  *error;
+	int			n = 0;
 	int			fired = 0;
 
 	due->parked = ordflow_execute(&has_parked, &table, NULL) > 0;
-	objects = lock_due_rows(due, now, max_rows, &n);
+	error = try_in_subtransaction(lock_due_rows, &search, &n);
+	if (error != NULL)
+	{
+		ereport(WARNING,
+				errcode(error->sqlerrcode),
+				errmsg("timeouts of table %s could not be run: %s", due->table, error->message));
+		return 0;
+	}
+	objects = search.objects;
 
 	/* as_of may be ahead of the clock, the time of an event never is behind it */
 	due->now = Max(now, GetCurrentTimestamp());

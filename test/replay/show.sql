@@ -1,5 +1,6 @@
 /*
  * show.sql: what a shop would look at when the day is over.
+ * Variable: list, the file that has all lines of replay.listed.
  */
 \set ON_ERROR_STOP on
 \set QUIET on
@@ -22,22 +23,30 @@ FROM (SELECT ordinal, rpad(became, 72) AS became, count(*) AS lines
 ORDER BY ordinal;
 \pset tuples_only off
 
-\echo
+SELECT count(*) AS listed, count(*) > 8 AS more FROM replay.listed \gset
+\if :listed
+    \echo OF THESE, LISTED: :listed
+    SELECT line_no AS "line", invoice, sku, quantity, unit_price AS price, customer, reason
+    FROM replay.listed LIMIT 8;
+\endif
+\if :more
+    \echo ... all of them are in :list
+    \echo
+\endif
+
 \echo ORDERS BY STATE
 SELECT state, count(*) AS orders, sum(payable) AS "payable, GBP"
 FROM ordflow.orders GROUP BY state ORDER BY count(*) DESC, state;
 
--- the one with the longest story
+-- one that something came back of, else the one with the longest story
 SELECT order_id AS told, order_no AS told_no, coalesce(customer, 'a guest') AS told_customer, payable AS told_payable
 FROM ordflow.orders JOIN ordflow.order_history USING (order_id)
 GROUP BY order_id
-ORDER BY count(*) DESC, count(DISTINCT to_state) DESC, (coupon IS NOT NULL) DESC, order_id LIMIT 1 \gset
-\echo
+ORDER BY bool_or(event = 'refund') DESC, count(*) DESC, order_id LIMIT 1 \gset
 \echo THE STORY OF ORDER :told_no (customer :told_customer, GBP :told_payable)
 SELECT seq, to_char(at, 'HH24:MI:SS.MS') AS at, event, from_state AS from, to_state AS to, actor, reason
 FROM ordflow.order_history WHERE order_id = :told ORDER BY seq;
 
-\echo
 \echo 'THE STATE MACHINE (ordflow.diagram(), for any Mermaid viewer)'
 \pset tuples_only on
 \pset format unaligned
@@ -45,7 +54,6 @@ SELECT ordflow.diagram();
 \pset format aligned
 \pset tuples_only off
 
-\echo
 \echo BEST SELLERS
 SELECT sku, (SELECT left(description, 36) FROM replay.raw r
              WHERE r.sku = best.sku AND description <> '' ORDER BY line_no LIMIT 1) AS description,
@@ -56,7 +64,6 @@ FROM (SELECT sku, sum(quantity - cancelled)::bigint AS sold
 JOIN ordflow.stock_levels USING (sku)
 ORDER BY sold DESC, sku;
 
-\echo
 \echo AUDIT
 SELECT count(*) = 0 AS sound FROM ordflow.audit() \gset
 \if :sound

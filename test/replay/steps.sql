@@ -11,13 +11,17 @@ SET client_min_messages = warning;
 CREATE FUNCTION replay.num(n numeric) RETURNS text RETURN to_char(n, 'FM999,999,999,999,990');
 CREATE FUNCTION replay.gbp(n numeric) RETURNS text RETURN 'GBP ' || to_char(n, 'FM999,999,999,990.00');
 
+CREATE FUNCTION replay.many(n numeric, what text) RETURNS text
+RETURN replay.num(n) || ' ' || what || CASE WHEN n = 1 THEN '' ELSE 's' END;
+
 -- A line of the narration, with the seconds since the line before.
 CREATE FUNCTION replay.say(word text, what text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
     since numeric := extract(epoch FROM clock_timestamp() - current_setting('replay.clock')::timestamptz);
 BEGIN
     PERFORM set_config('replay.clock', clock_timestamp()::text, false);
-    RETURN format('%s %s %s', rpad(word, 10), rpad(what, 76), lpad(to_char(since, 'FM9990.0'), 6) || ' s');
+    RETURN format('%s %s %s', rpad(word, 10), rpad(what, 76), lpad(
+        CASE WHEN since < 1 THEN round(since * 1000) || ' ms' ELSE round(since, 1) || ' s' END, 7));
 END $$;
 
 CREATE FUNCTION replay.start_clock() RETURNS text RETURN set_config('replay.clock', clock_timestamp()::text, false);

@@ -123,6 +123,7 @@ SELECT line_no, invoice, sku, price, customer, at, is_charge, quantity AS units_
             THEN row_number() OVER (PARTITION BY invoice, is_charge ORDER BY line_no) END AS order_line
 FROM (TABLE sold UNION ALL SELECT line_no, invoice, sku, quantity, price, customer, is_credit, is_charge, at
       FROM charged WHERE quantity > 0) AS every_sale;
+CREATE INDEX ON sale (line_no);
 CREATE INDEX ON sale (customer, sku, price);
 ANALYZE sale;
 CREATE TEMP TABLE taken (credit_note text, sale_line bigint, quantity int);

@@ -1,0 +1,73 @@
+-- test/pgtap/signatures.sql: the public functions, as applications call them
+BEGIN;
+SELECT plan(3);
+
+CREATE TEMP TABLE promised (name text, arguments text, result text);
+INSERT INTO promised VALUES
+('quote_order', 'customer text, lines jsonb, coupon text DEFAULT NULL::text, charges jsonb DEFAULT ''[]''::jsonb, '
+    'currency text DEFAULT NULL::text', 'jsonb'),
+('submit_order', 'customer text, lines jsonb, coupon text DEFAULT NULL::text, idempotency_key text DEFAULT NULL::text, '
+    'pay_within interval DEFAULT NULL::interval, metadata jsonb DEFAULT ''{}''::jsonb, '
+    'charges jsonb DEFAULT ''[]''::jsonb, currency text DEFAULT NULL::text, order_no text DEFAULT NULL::text', 'bigint'),
+('submit_orders', 'orders jsonb', 'TABLE(ordinality integer, order_id bigint, result text, detail jsonb)'),
+('add_charge', 'order_id bigint, code text, amount numeric, reason text DEFAULT NULL::text', 'numeric'),
+('pay_order', 'order_id bigint, provider text, transaction_id text, amount numeric, currency text DEFAULT NULL::text', 'text'),
+('ship_order', 'order_id bigint, carrier text, tracking_number text, lines jsonb DEFAULT NULL::jsonb', 'text'),
+('confirm_order', 'order_id bigint, reason text DEFAULT ''customer''::text', 'text'),
+('cancel_order', 'order_id bigint, reason text DEFAULT ''customer''::text', 'text'),
+('expire_order', 'order_id bigint', 'text'),
+('extend_order', 'order_id bigint, extra interval', 'timestamp with time zone'),
+('refund_order', 'order_id bigint, lines jsonb DEFAULT NULL::jsonb, amount numeric DEFAULT NULL::numeric, '
+    'restock boolean DEFAULT true, reason text DEFAULT ''customer''::text, idempotency_key text DEFAULT NULL::text', 'bigint'),
+('refund_done', 'refund_id bigint, provider_refund_id text', 'text'),
+('refund_failed', 'refund_id bigint, error text', 'text'),
+('release_refund', 'refund_id bigint', 'text'),
+('order_id', 'order_no text', 'bigint'),
+('receive_stock', 'sku text, quantity bigint, location text DEFAULT ''main''::text, reference text DEFAULT NULL::text', 'bigint'),
+('adjust_stock', 'sku text, delta bigint, reason text, location text DEFAULT ''main''::text', 'bigint'),
+('set_stock', 'sku text, on_hand bigint, reason text, location text DEFAULT ''main''::text', 'bigint'),
+('available_stock', 'sku text, location text DEFAULT ''main''::text', 'bigint'),
+('reserve_stock', 'reference text, lines jsonb, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone',
+    'bigint'),
+('commit_stock', 'reference text', 'text'),
+('release_stock', 'reference text', 'text'),
+('set_purchase_limit', 'sku text, per_customer bigint, '
+    'valid_until timestamp with time zone DEFAULT NULL::timestamp with time zone', 'void'),
+('create_coupon', 'code text, kind text, value numeric, options jsonb DEFAULT ''{}''::jsonb', 'bigint'),
+('alter_coupon', 'code text, options jsonb', 'void'),
+('run_due', 'as_of timestamp with time zone DEFAULT clock_timestamp(), max_rows integer DEFAULT 1000', 'integer'),
+('audit', 'since timestamp with time zone DEFAULT NULL::timestamp with time zone',
+    'TABLE(check_name text, object text, detail text)'),
+('doctor', '', 'TABLE(severity text, part text, object text, problem text, fix text)'),
+('grant_access', 'role regrole, part text', 'void'),
+('revoke_access', 'role regrole, part text', 'void'),
+('define_machine', 'name text, definition jsonb', 'void'),
+('check_machine', 'name text', 'TABLE(severity text, state text, problem text)'),
+('diagram', 'machine text DEFAULT ''order''::text, format text DEFAULT ''mermaid''::text', 'text'),
+('add_effect', 'machine text, event text, effect regprocedure', 'void'),
+('drop_effect', 'machine text, event text, effect regprocedure', 'void'),
+('attach', 'target regclass, machine text, state_column name, key_column name DEFAULT NULL::name, '
+    'due_column name DEFAULT NULL::name', 'void'),
+('detach', 'target regclass, state_column name DEFAULT NULL::name', 'void'),
+('attach_report', 'target regclass, machine text, state_column name', 'TABLE(key text, state text)'),
+('fire', 'target regclass, key text, event text, args jsonb DEFAULT ''{}''::jsonb', 'text'),
+('available_events', 'order_id bigint', 'TABLE(event text, to_state text, at timestamp with time zone)'),
+('available_events', 'target regclass, key text', 'TABLE(event text, to_state text, at timestamp with time zone)');
+
+CREATE TEMP VIEW found AS
+SELECT proname::text AS name, pg_get_function_arguments(oid) AS arguments, pg_get_function_result(oid) AS result
+FROM pg_proc WHERE pronamespace = 'ordflow'::regnamespace;
+
+SELECT is_empty('TABLE promised EXCEPT TABLE found', 'every public function has the promised arguments, defaults and result');
+
+SELECT set_eq('SELECT name FROM (TABLE found EXCEPT TABLE promised) AS f', ARRAY[
+    'audit_coupons', 'audit_orders', 'audit_stock', 'library',
+    'machine_changed', 'machine_due', 'machine_rows_changed', 'purchase_limits_changed'
+], 'no other function exists but these, which are of no public use');
+
+SELECT is_empty($$
+    SELECT name FROM promised GROUP BY name HAVING count(*) > 1 AND name <> 'available_events'
+$$, 'no other name is overloaded, so that arguments of unknown type resolve');
+
+SELECT * FROM finish();
+ROLLBACK;

@@ -1,0 +1,114 @@
+-- test/pgtap/tables.sql: what tables, views and sequences of the schema promise
+BEGIN;
+SELECT plan(17);
+
+CREATE TEMP VIEW relations AS
+SELECT c.* FROM pg_class c WHERE c.relnamespace = 'ordflow'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'S');
+
+CREATE TEMP VIEW dumped AS
+SELECT u.oid, u.filter FROM pg_extension, unnest(extconfig, extcondition) AS u (oid, filter) WHERE extname = 'ordflow';
+
+SELECT bag_eq($$ SELECT relname::text FROM relations WHERE relkind = 'r' AND NOT relispartition $$, ARRAY[
+    'coupon_redemptions', 'coupons', 'effects', 'hold_lines', 'holds', 'machines', 'object_history', 'order_charges',
+    'order_history', 'order_lines', 'orders', 'parked', 'parts', 'payments', 'purchase_counts', 'purchase_limits',
+    'refund_lines', 'refunds', 'shipment_lines', 'shipments', 'states', 'stock', 'stock_segments', 'transitions'
+], 'the tables');
+SELECT bag_eq($$ SELECT relname::text FROM relations WHERE relkind IN ('p', 'v') $$,
+    ARRAY['stock_movements', 'stock_levels', 'reservations', 'stock_holds'], 'the ledger and the views');
+
+SELECT columns_are('ordflow', 'stock_levels', ARRAY['sku', 'location', 'on_hand', 'reserved', 'available']);
+SELECT columns_are('ordflow', 'orders', ARRAY[
+    'order_id', 'order_no', 'customer', 'state', 'currency', 'subtotal', 'discount', 'charges', 'payable', 'coupon',
+    'expires_at', 'due_at', 'cancel_reason', 'idempotency_key', 'metadata', 'created_at', 'updated_at']);
+SELECT columns_are('ordflow', 'order_history', ARRAY[
+    'order_id', 'seq', 'event', 'from_state', 'to_state', 'actor', 'reason', 'data', 'at']);
+SELECT is_empty($$
+    SELECT column_name FROM unnest(ARRAY['order_id', 'line_no', 'sku', 'location', 'quantity', 'unit_price', 'amount',
+        'discount', 'payable', 'shipped', 'returned', 'cancelled', 'metadata']) AS column_name
+    WHERE column_name NOT IN (SELECT attname FROM pg_attribute WHERE attrelid = 'ordflow.order_lines'::regclass)
+$$, 'order_lines has the promised columns');
+
+SELECT is_empty($$
+    SELECT relname FROM relations WHERE relkind <> 'S' AND coalesce(length(obj_description(oid, 'pg_class')), 0) < 10
+$$, 'every table and view has a comment');
+
+-- a value of a closed list means something: the column's or the table's comment names it
+SELECT is_empty($$
+    SELECT conrelid::regclass, attname, value
+    FROM pg_constraint c
+    JOIN pg_class r ON r.oid = conrelid AND NOT r.relispartition
+    JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = c.conkey[1]
+    CROSS JOIN LATERAL regexp_matches(pg_get_constraintdef(c.oid), '''(\w+)''::text', 'g') AS m
+    CROSS JOIN LATERAL (SELECT m[1] AS value) AS v
+    WHERE c.connamespace = 'ordflow'::regnamespace AND c.contype = 'c' AND cardinality(c.conkey) = 1
+      AND pg_get_constraintdef(c.oid) ~ 'ANY \(ARRAY'
+      AND concat(col_description(c.conrelid, a.attnum), obj_description(c.conrelid, 'pg_class')) !~ ('\m' || value || '\M')
+$$, 'every value of a closed list stands in a comment');
+
+SELECT is_empty($$
+    SELECT r.relname, a.attname FROM relations r JOIN pg_attribute a ON a.attrelid = r.oid AND a.attnum > 0
+    WHERE r.relkind IN ('r', 'p') AND NOT r.relispartition AND NOT a.attisdropped
+      AND a.attname IN ('expires_at', 'due_at', 'actor', 'valid_until', 'after', 'after_setting', 'role', 'original', 'added',
+                        'available', 'on_hand', 'reserved', 'slot', 'revision', 'folded', 'retry_at')
+      AND col_description(r.oid, a.attnum) IS NULL
+      AND concat(obj_description(r.oid, 'pg_class')) !~ ('\m' || a.attname || '\M')
+      AND NOT (a.attname = 'actor' AND r.relname <> 'order_history')
+$$, 'columns that need a word have one');
+
+SELECT is_empty($$
+    SELECT r.relname, g.grantee::regrole, g.privilege_type FROM relations r
+    CROSS JOIN LATERAL aclexplode(coalesce(r.relacl, acldefault(CASE r.relkind WHEN 'S' THEN 's' ELSE 'r' END::"char", r.relowner))) AS g
+    WHERE g.grantee <> r.relowner
+    UNION ALL
+    SELECT a.attname, g.grantee::regrole, g.privilege_type FROM relations r JOIN pg_attribute a ON a.attrelid = r.oid
+    CROSS JOIN LATERAL aclexplode(a.attacl) AS g
+    UNION ALL
+    SELECT n.nspname, g.grantee::regrole, g.privilege_type FROM pg_namespace n
+    CROSS JOIN LATERAL aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) AS g
+    WHERE n.nspname = 'ordflow' AND g.grantee <> n.nspowner
+$$, 'nobody but the owner has any privilege on schema, tables, columns and sequences');
+
+-- what another cluster could not read, or pg_upgrade refuses
+SELECT is_empty($$
+    SELECT r.relname, a.attname, a.atttypid::regtype FROM relations r
+    JOIN pg_attribute a ON a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped
+    JOIN pg_type t ON t.oid = a.atttypid
+    LEFT JOIN pg_type e ON e.oid = t.typelem AND t.typcategory = 'A'
+    WHERE coalesce(e.typname, t.typname) IN ('oid', 'xid', 'xid8', 'cid', 'tid', 'pg_lsn', 'pg_snapshot', 'txid_snapshot')
+       OR coalesce(e.typname, t.typname) ~ '^reg'
+$$, 'no column holds what only this cluster understands');
+
+SELECT is_empty($$
+    SELECT relname FROM relations WHERE relkind IN ('r', 'p') AND NOT EXISTS (
+        SELECT FROM pg_index i WHERE i.indrelid = relations.oid AND (i.indisprimary OR i.indnullsnotdistinct AND i.indpred IS NULL))
+      AND oid NOT IN (SELECT relid FROM pg_partition_tree('ordflow.stock_movements'))
+$$, 'every table but the ledger has a key over all its rows');
+
+SELECT is_empty($$
+    SELECT relname FROM relations WHERE relkind = 'r' AND relname <> 'parts' AND oid NOT IN (SELECT oid FROM dumped)
+$$, 'every table that holds users'' rows is dumped, each partition by itself');
+SELECT is_empty($$
+    SELECT relname FROM relations WHERE relkind = 'S' AND oid NOT IN (SELECT oid FROM dumped)
+$$, 'every sequence is dumped by itself');
+SELECT is_empty($$
+    SELECT d.oid::regclass, d.filter FROM dumped d
+    WHERE d.filter <> CASE WHEN EXISTS (SELECT FROM pg_attribute WHERE attrelid = d.oid AND attname = 'builtin')
+                           THEN 'WHERE NOT builtin' ELSE '' END
+$$, 'rows that come with the version are left out of a dump, all others are in it');
+
+SELECT is_empty($$
+    SELECT r.relname FROM relations r
+    WHERE NOT EXISTS (SELECT FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'ordflow'
+                      WHERE d.classid = 'pg_class'::regclass AND d.objid = r.oid
+                        AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e')
+      AND NOT (r.relkind = 'S' AND EXISTS (SELECT FROM pg_depend d WHERE d.objid = r.oid AND d.deptype IN ('a', 'i')))
+$$, 'every table, view and sequence belongs to the extension');
+
+SELECT is_empty($$
+    SELECT conrelid::regclass, conname FROM pg_constraint
+    WHERE contype = 'f' AND connamespace = 'ordflow'::regnamespace
+      AND conrelid::regclass::text !~ '^ordflow\.(states|transitions|effects)$'
+$$, 'no foreign key takes share locks on hot rows');
+
+SELECT * FROM finish();
+ROLLBACK;
