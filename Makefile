@@ -29,7 +29,7 @@ TAP_TESTS := $(if $(PROVE_TESTS),1)
 
 PG_CPPFLAGS = -Isrc -DORDFLOW_VERSION='"$(VERSION_OF_ORDFLOW)"'
 PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers
-# build/versions, the other servers of test-versions, took an hour's download to make: it stays.
+# build/versions, the servers of test-versions, is gigabytes of download: make clean leaves it.
 EXTRA_CLEAN = $(filter-out build/versions,$(wildcard build/*)) ordflow--*.sql tmp_check
 
 # Bitcode serves the inlining of small functions into JIT-compiled expressions; ours run SPI.

@@ -18,7 +18,7 @@ CREATE FUNCTION pg_temp.due() RETURNS TABLE (id int, status text, due text) LANG
 SELECT id, status, CASE WHEN due IS NULL THEN 'never'
   WHEN due BETWEEN now() + interval '1 day' AND clock_timestamp() + interval '1 day' THEN 'in a day'
   WHEN due BETWEEN now() + interval '1 mon' AND clock_timestamp() + interval '1 mon' THEN 'in a month'
-  ELSE due::text END FROM att_due.job ORDER BY id $$;
+  ELSE to_char(due AT TIME ZONE 'UTC', 'YYYY-MM-DD') END FROM att_due.job ORDER BY id $$;
 
 -- INSERT: computed unless given; states of rows that were there before are not touched
 INSERT INTO att_due.job (id) VALUES (1);

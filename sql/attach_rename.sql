@@ -18,7 +18,7 @@ UPDATE "Att Ren"."Paper" SET status = 'c' WHERE id = 2;
 SELECT target, key, event FROM ordflow.object_history WHERE target ~* 'att.ren' ORDER BY history_id;
 
 -- the state column: nothing is written unchecked, fire and reading say what to do
-SAVEPOINT column;
+SAVEPOINT whole;
 ALTER TABLE "Att Ren"."Paper" RENAME status TO state;
 UPDATE "Att Ren"."Paper" SET state = 'b' WHERE id = 2;
 UPDATE "Att Ren"."Paper" SET note = 'x' WHERE id = 2;
@@ -30,18 +30,18 @@ SELECT ordflow.detach('"Att Ren"."Paper"', 'status');
 SELECT ordflow.attach('"Att Ren"."Paper"', 'att_ren', 'state', due_column => 'due');
 UPDATE "Att Ren"."Paper" SET state = 'b' WHERE id = 2;
 UPDATE "Att Ren"."Paper" SET state = 'a' WHERE id = 2;
-ROLLBACK TO column;
+ROLLBACK TO whole;
 
 -- the key and the due column
 ALTER TABLE "Att Ren"."Paper" RENAME id TO no;
 UPDATE "Att Ren"."Paper" SET status = 'b' WHERE no = 2;
 SELECT ordflow.fire('"Att Ren"."Paper"', '2', 'go');
-ROLLBACK TO column;
+ROLLBACK TO whole;
 ALTER TABLE "Att Ren"."Paper" DROP due;
 UPDATE "Att Ren"."Paper" SET status = 'b' WHERE id = 2;
 SELECT ordflow.detach('"Att Ren"."Paper"');
 UPDATE "Att Ren"."Paper" SET status = 'z' WHERE id = 2;
-ROLLBACK TO column;
+ROLLBACK TO whole;
 
 -- a column that is dropped or changes its type takes no rows with it
 ALTER TABLE "Att Ren"."Paper" ALTER id TYPE text;

@@ -18,7 +18,7 @@ CREATE UNIQUE INDEX ON att_uns.t (small, num);
 ALTER TABLE att_uns.t DROP gone;
 
 -- state columns are text or varchar
-SELECT ordflow.attach('att_uns.t', 'att_uns', c) FROM unnest('{num}'::name[]) c;
+SELECT ordflow.attach('att_uns.t', 'att_uns', 'num');
 SELECT ordflow.attach('att_uns.t', 'att_uns', 'small');
 SELECT ordflow.attach('att_uns.t', 'att_uns', 'fixed');
 SELECT ordflow.attach('att_uns.t', 'att_uns', 'mood');

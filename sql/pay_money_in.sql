@@ -30,6 +30,7 @@ FROM ordflow.payments p LEFT JOIN ordflow.refunds r USING (payment_id) WHERE p.t
 SELECT max(c) FROM (SELECT count(*) AS c FROM ordflow.payments WHERE result = 'applied' GROUP BY order_id) AS a;
 SELECT count(*) FROM ordflow.payments p JOIN sold s ON s.id = p.order_id
 WHERE p.transaction_id LIKE 'pay_money_in %' AND p.result = 'applied' AND n % 8 NOT IN (0, 2);
+SELECT count(ordflow.expire_order(id)) AS expired FROM sold WHERE n % 8 = 1;
 -- what is held is let go, so that the audit has nothing to say
 SELECT count(ordflow.release_refund(r.refund_id)) > 0 AS held FROM ordflow.refunds r JOIN ordflow.payments p USING (payment_id)
 WHERE p.transaction_id LIKE 'pay_money_in %' AND r.state = 'held';

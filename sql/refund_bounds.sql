@@ -36,7 +36,7 @@ SELECT count(*) FILTER (WHERE returned > shipped) AS returned_above_shipped,
     count(*) FILTER (WHERE shipped + cancelled > quantity) AS more_units,
     count(*) FILTER (WHERE refunded > l.payable) AS refunded_above_payable
 FROM ordflow.order_lines l JOIN sold ON id = order_id;
-SELECT DISTINCT state FROM sold JOIN ordflow.orders ON order_id = id ORDER BY 1;
+SELECT count(DISTINCT state) > 1 AS several FROM sold JOIN ordflow.orders ON order_id = id;
 -- what left the shelf and what is promised is what the lines say
 SELECT s.reserved = coalesce(sum(l.quantity - l.shipped - l.cancelled) FILTER (WHERE o.state <> 'cancelled'), 0) AS reserved,
     s.reserved >= 0 AS positive

@@ -10,6 +10,7 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/rls.h"
 
 #include "machine/internal.h"
 
@@ -173,8 +174,22 @@ choose_transition(const Machine *machine, MachineStep *step)
 }
 
 /*
- * The generic UPDATE, as the current role.  RETURNING shows what the table's own
- * BEFORE triggers made of it.
+ * As whom the generic UPDATE runs: the table's owner, restricted, so that what
+ * hangs on the table gains nothing by whoever fires the event.  Only where policies bind the
+ * caller does he write himself, so that their WITH CHECK is asked.
+ */
+static RoleSwitch
+writer_enter(Oid relid)
+{
+	if (check_enable_rls(relid, InvalidOid, true) == RLS_ENABLED)
+		return ordflow_role_enter(GetUserId(), true);
+	return ordflow_machine_owner_enter(relid);
+}
+
+/*
+ * The generic UPDATE.  It finds the row only in the state
+ * that it was read in, which a guard may have changed; RETURNING shows what the
+ * table's own BEFORE triggers made of it.
  */
 static void
 update_rows(const MachineStep *step)
@@ -183,15 +198,22 @@ update_rows(const MachineStep *step)
 	char	   *table = ordflow_machine_table(target->relid);
 	const char *column = quote_identifier(target->state_column);
 	bool		any = step->nkeys > 1;
-	char	   *sql = psprintf("UPDATE ONLY %s AS o SET %s = $2 WHERE %s RETURNING o.%s::text",
-							   table, column, ordflow_machine_key_condition(target, 1, any), column);
-	Oid			types[2] = {any ? get_array_type(target->key_type) : target->key_type, TEXTOID};
-	Datum		values[2];
+	char	   *sql = psprintf("UPDATE ONLY %s AS o SET %s = $2 "
+							   "WHERE %s AND o.%s::text COLLATE \"C\" = $3 RETURNING o.%s::text",
+							   table, column, ordflow_machine_key_condition(target, 1, any),
+							   column, column);
+	Oid			types[3] = {any ? get_array_type(target->key_type) : target->key_type,
+	TEXTOID, TEXTOID};
+	Datum		values[3];
 	uint64		nrows;
+	RoleSwitch	saved;
 
 	values[0] = any ? ordflow_machine_key_array(target, step->keys, step->nkeys) : step->keys[0];
 	values[1] = CStringGetTextDatum(step->to_state);
-	nrows = ordflow_machine_query(sql, 2, types, values, false);
+	values[2] = CStringGetTextDatum(step->from_state);
+	saved = writer_enter(target->relid);
+	nrows = ordflow_machine_query(sql, 3, types, values, false);
+	ordflow_role_leave(saved);
 	if (nrows == step->nkeys)
 	{
 		uint64		i = 0;
@@ -206,7 +228,7 @@ update_rows(const MachineStep *step)
 			errcode(ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION),
 			errmsg("table %s did not take state \"%s\" for every row", table, step->to_state),
 			errdetail("Asked for %d, updated " UINT64_FORMAT ".", step->nkeys, nrows),
-			errhint("A trigger or rule of the table may have skipped or changed the row."));
+			errhint("A trigger, rule or guard may have skipped or changed the row."));
 }
 
 static void

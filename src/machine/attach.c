@@ -20,6 +20,7 @@
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
@@ -233,7 +234,7 @@ require_known_states(const Machine *machine, Oid relid, const char *state_column
 							   unknown_state_condition(state_column));
 	Oid			type = TEXTARRAYOID;
 	Datum		states = state_names(machine);
-	RoleSwitch	saved = ordflow_machine_reader_enter(relid);
+	RoleSwitch	saved = ordflow_machine_owner_enter(relid);
 	uint64		nrows = ordflow_machine_query_now(sql, 1, &type, &states);
 	char	   *state;
 
@@ -287,10 +288,34 @@ create_triggers(const MachineTarget *target)
 						 quote_identifier(due), table, args));
 }
 
+/*
+ * The machine as it stays until the end of the transaction: define_machine(),
+ * which asks the rows of attached tables, waits.
+ */
+static const Machine *
+load_for_attach(const char *name)
+{
+	static Statement lock_machine = {
+		.sql = "SELECT FROM ordflow.machines WHERE machine = $1 FOR SHARE",
+		.nargs = 1,
+		.argtypes = {TEXTOID}
+	};
+	Datum		value = CStringGetTextDatum(name);
+	RoleSwitch	saved;
+
+	SPI_connect();
+	saved = ordflow_role_enter(ordflow_owner(), false);
+	ordflow_execute(&lock_machine, &value, NULL);
+	ordflow_role_leave(saved);
+	SPI_finish();
+	AcceptInvalidationMessages();
+	return ordflow_machine_load(name);
+}
+
 static void
 attach(MachineTarget *target)
 {
-	const Machine *machine = ordflow_machine_load(target->machine);
+	const Machine *machine = load_for_attach(target->machine);
 	Relation	rel;
 	RoleSwitch	saved;
 

@@ -104,7 +104,8 @@ check_states(ReturnSetInfo *rsinfo, const Machine *machine)
 		if (!reached[i])
 			put_problem(rsinfo, "warning", state->name, "cannot be reached from an initial state");
 		if (state->kind != STATE_FINAL && state->n == 0)
-			put_problem(rsinfo, "warning", state->name, "is a dead end: not final, and no event leaves it");
+			put_problem(rsinfo, "warning", state->name,
+						"is a dead end: not final, and no event leaves it");
 	}
 }
 

@@ -97,8 +97,11 @@ keep_hook(Machine *machine, const char *kind, uint64 row, int signature, int oid
 	hook->kind = kind;
 	hook->signature = keep_text(machine, row, signature);
 	hook->role = keep_text(machine, row, role);
+
+	/* a function of that name may have come back with another result */
 	function = ordflow_result(row, oid, &isnull);
-	hook->function = isnull ? InvalidOid : DatumGetObjectId(function);
+	if (!isnull && ordflow_hook_fits(DatumGetObjectId(function), kind))
+		hook->function = DatumGetObjectId(function);
 	hook->roleid = hook->role != NULL ? get_role_oid(hook->role, true) : InvalidOid;
 	return hook;
 }

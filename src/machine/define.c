@@ -140,7 +140,7 @@ require_no_row_in(const MachineTarget *target, Datum states)
 		elog(ERROR, "could not execute \"%s\"", sql);
 	sql = psprintf("SELECT o.%s::text FROM ONLY %s AS o "
 				   "WHERE o.%s::text COLLATE \"C\" = ANY ($1) LIMIT 1", column, table, column);
-	saved = ordflow_machine_reader_enter(target->relid);
+	saved = ordflow_machine_owner_enter(target->relid);
 	nrows = ordflow_machine_query_now(sql, 1, &type, &states);
 	ordflow_role_leave(saved);
 	if (nrows > 0)

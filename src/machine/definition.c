@@ -218,7 +218,7 @@ check_transition(const Definition *definition, const Machine *base,
 		return;
 	}
 	if (base != NULL)
-		INVALID("transition %d: machine \"%s\" is built in, its objects are created by its own events only",
+		INVALID("transition %d: the objects of machine \"%s\" are created by its own events only",
 				transition->number, base->name);
 	if (strcmp(defined_state(definition, transition->to_state)->kind, "initial") != 0)
 		INVALID("transition %d: an event that creates the object must lead to an initial state",

@@ -57,7 +57,7 @@ fetch_row(const MachineTarget *target, Datum key)
 	Jsonb	   *result;
 
 	SPI_connect();
-	saved = ordflow_machine_reader_enter(target->relid);
+	saved = ordflow_machine_owner_enter(target->relid);
 	if (ordflow_machine_query(sql, 1, &target->key_type, &key, false) != 1)
 		ereport(ERROR,
 				errcode(ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION),
@@ -178,41 +178,50 @@ ordflow_hook_effect(const Hook *hook, HookCall *call)
 	hook_call(hook, call);
 }
 
-static void
-require_hook_type(Form_pg_proc proc, Oid function, const char *kind)
+static Oid
+hook_result_type(const char *kind)
 {
-	Oid			result = strcmp(kind, "guard") == 0 ? BOOLOID : VOIDOID;
+	return strcmp(kind, "guard") == 0 ? BOOLOID : VOIDOID;
+}
 
-	if (proc->prokind == PROKIND_FUNCTION && !proc->proretset && proc->prorettype == result &&
-		proc->pronargs == 2 && proc->proargtypes.values[0] == JSONBOID &&
-		proc->proargtypes.values[1] == JSONBOID)
-		return;
-	ereport(ERROR,
-			errcode(ERRCODE_DATATYPE_MISMATCH),
-			errmsg("%s cannot be used as %s", format_procedure(function),
-				   strcmp(kind, "guard") == 0 ? "a guard" : "an effect"),
-			errdetail("It must be a function of (object jsonb, args jsonb) that returns %s.",
-					  format_type_be(result)));
+bool
+ordflow_hook_fits(Oid function, const char *kind)
+{
+	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+	Form_pg_proc proc;
+	bool		fits;
+
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	proc = (Form_pg_proc) GETSTRUCT(tuple);
+	fits = proc->prokind == PROKIND_FUNCTION && !proc->proretset &&
+		proc->prorettype == hook_result_type(kind) && proc->pronargs == 2 &&
+		proc->proargtypes.values[0] == JSONBOID && proc->proargtypes.values[1] == JSONBOID;
+	ReleaseSysCache(tuple);
+	return fits;
 }
 
 char *
 ordflow_hook_signature(Oid function, const char *kind)
 {
-	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
-	Form_pg_proc proc;
-	AclResult	allowed;
+	char	   *name = get_func_name(function);
+	char	   *schema;
 	char	   *signature;
+	AclResult	allowed;
 
-	if (!HeapTupleIsValid(tuple))
+	if (name == NULL)
 		ereport(ERROR,
 				errcode(ERRCODE_ORDFLOW_NO_SUCH_OBJECT),
 				errmsg("function with OID %u does not exist", function));
-	proc = (Form_pg_proc) GETSTRUCT(tuple);
-	require_hook_type(proc, function, kind);
-	signature = psprintf("%s%s", quote_qualified_identifier(get_namespace_name(proc->pronamespace),
-															NameStr(proc->proname)),
-						 HOOK_ARGUMENTS);
-	ReleaseSysCache(tuple);
+	if (!ordflow_hook_fits(function, kind))
+		ereport(ERROR,
+				errcode(ERRCODE_DATATYPE_MISMATCH),
+				errmsg("%s cannot be used as %s", format_procedure(function),
+					   strcmp(kind, "guard") == 0 ? "a guard" : "an effect"),
+				errdetail("It must be a function of (object jsonb, args jsonb) that returns %s.",
+						  format_type_be(hook_result_type(kind))));
+	schema = get_namespace_name(get_func_namespace(function));
+	signature = psprintf("%s%s", quote_qualified_identifier(schema, name), HOOK_ARGUMENTS);
 
 	allowed = object_aclcheck(ProcedureRelationId, function, GetUserId(), ACL_EXECUTE);
 	if (allowed != ACLCHECK_OK)

@@ -39,7 +39,7 @@ struct Hook
 	const char *kind;			/* "guard" or "effect" */
 	const char *signature;		/* schema.name(argument types) */
 	const char *role;			/* who registered it */
-	Oid			function;		/* invalid: there is no such function now */
+	Oid			function;		/* invalid: there is none now, or one of another kind */
 	Oid			roleid;			/* invalid: there is no such role now */
 };
 
@@ -171,6 +171,9 @@ typedef struct HookCall
 
 extern bool ordflow_hook_guard(const Hook *hook, HookCall *call);
 extern void ordflow_hook_effect(const Hook *hook, HookCall *call);
+
+/* Is it a function of (jsonb, jsonb) with the result of that kind of hook? */
+extern bool ordflow_hook_fits(Oid function, const char *kind);
 
 /* The signature of a function fit to be a hook of that kind; OF004, 42804, 42501. */
 extern char *ordflow_hook_signature(Oid function, const char *kind);

@@ -185,7 +185,8 @@ ordflow_machine_legal_events(const Machine *machine, const char *state)
 	if (ordflow_machine_state(machine, state) == NULL)
 		return psprintf("Machine \"%s\" has no state \"%s\".", machine->name, state);
 	if (n == 0)
-		return psprintf("State \"%s\" of machine \"%s\" has no legal events.", state, machine->name);
+		return psprintf("State \"%s\" of machine \"%s\" has no legal events.", state,
+						machine->name);
 
 	initStringInfo(&text);
 	appendStringInfo(&text, "Legal events in state \"%s\" of machine \"%s\":", state,

@@ -118,8 +118,8 @@ extern void ordflow_machine_init(void);
  * Applies step->event: finds the transition (OF001 naming the legal events), runs
  * guards (OF009), sets the state unless step->written, writes history, runs
  * built-in and users' effects.  Connects to SPI by itself; the caller may or
- * may not be connected.  The generic UPDATE runs as the current role, everything
- * else of ours as the extension's owner, users' guards and effects as the role
+ * may not be connected.  The generic UPDATE runs as the table's owner, restricted, or as
+ * the caller where policies bind him; everything else of ours as the extension's owner, users' guards and effects as the role
  * that registered them, restricted.
  */
 extern void ordflow_machine_apply(MachineStep *step);
@@ -153,8 +153,9 @@ extern TimestampTz ordflow_machine_deadline(const Transition *timeout, Timestamp
  * OF001: the event is not legal for the object ("order 7") in its state; names
  * the legal events; hint may be NULL.
  */
-pg_noreturn extern void ordflow_machine_illegal(const char *machine, const char *state, const char *event,
-									const char *object, const char *hint);
+pg_noreturn extern void ordflow_machine_illegal(const char *machine, const char *state,
+												const char *event, const char *object,
+												const char *hint);
 
 /*
  * The targets that are attached: all of the database when relid is invalid; a
@@ -174,11 +175,11 @@ extern uint64 ordflow_machine_query(const char *sql, int nargs, const Oid *argty
 extern char *ordflow_machine_table(Oid relid);
 
 /*
- * Becomes the table's owner to read the table, until ordflow_role_leave().  Planning
- * alone may run code of the owner (index expressions, constraints), so it is his
- * role, restricted; all rows are seen, whatever policies say.
+ * Becomes the table's owner to read or write the table, until ordflow_role_leave().
+ * Planning alone may run code of the owner (index expressions, constraints), so it is
+ * his role, restricted; all rows are seen, whatever policies say.
  */
-extern RoleSwitch ordflow_machine_reader_enter(Oid relid);
+extern RoleSwitch ordflow_machine_owner_enter(Oid relid);
 
 /* A key as text. */
 extern char *ordflow_machine_key_text(const MachineTarget *target, Datum key);

@@ -1,5 +1,4 @@
-/*
- * src/machine/machine.sql: state machines, and the tables they are attached to
+/* src/machine/machine.sql: state machines, and the tables they are attached to
  *
  * No foreign keys between these tables: pg_restore -j loads them in any order.
  * check_machine() tells what they would.

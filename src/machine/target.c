@@ -48,7 +48,7 @@ ordflow_machine_table(Oid relid)
 }
 
 RoleSwitch
-ordflow_machine_reader_enter(Oid relid)
+ordflow_machine_owner_enter(Oid relid)
 {
 	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
 	Oid			owner;

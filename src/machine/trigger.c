@@ -166,7 +166,8 @@ ordflow_machine_due(PG_FUNCTION_ARGS)
 	bool		never;
 
 	if (!is_row_trigger(fcinfo, true))
-		protocol_error("ordflow.machine_due", "a BEFORE ROW trigger on INSERT or UPDATE with four arguments");
+		protocol_error("ordflow.machine_due",
+					   "a BEFORE ROW trigger on INSERT or UPDATE with four arguments");
 	change = read_change((TriggerData *) fcinfo->context);
 	if (change.target->due_column == NULL)
 		return PointerGetDatum(change.row);
@@ -299,7 +300,8 @@ ordflow_machine_changed(PG_FUNCTION_ARGS)
 	PendingMatch match;
 
 	if (!is_row_trigger(fcinfo, false))
-		protocol_error("ordflow.machine_changed", "an AFTER ROW trigger on INSERT or UPDATE with four arguments");
+		protocol_error("ordflow.machine_changed",
+					   "an AFTER ROW trigger on INSERT or UPDATE with four arguments");
 	change = read_change((TriggerData *) fcinfo->context);
 	if (TRIGGER_FIRED_BY_UPDATE(change.trigger->tg_event) &&
 		states_equal(change.from_state, change.to_state))
@@ -332,8 +334,10 @@ ordflow_machine_changed(PG_FUNCTION_ARGS)
 Datum
 ordflow_machine_rows_changed(PG_FUNCTION_ARGS)
 {
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+
 	if (!CALLED_AS_TRIGGER(fcinfo))
 		protocol_error("ordflow.machine_rows_changed", "a trigger");
-	CacheInvalidateRelcacheByRelid(RelationGetRelid(((TriggerData *) fcinfo->context)->tg_relation));
+	CacheInvalidateRelcacheByRelid(RelationGetRelid(trigger->tg_relation));
 	return PointerGetDatum(NULL);
 }

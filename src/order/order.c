@@ -8,10 +8,14 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "commands/trigger.h"
 #include "utils/builtins.h"
 #include "utils/numeric.h"
+#include "utils/rel.h"
 
 #include "order/order.h"
+
+PG_FUNCTION_INFO_V1(ordflow_refuse_truncate);
 
 static Statement lock_order = {
 	.sql = "SELECT customer, state, currency, payable, coupon, expires_at, due_at "
@@ -27,6 +31,15 @@ static Statement update_state = {
 	"WHERE order_id = ANY ($1)",
 	.nargs = 5,
 	.argtypes = {INT8ARRAYOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID}
+};
+
+/* What a plain UPDATE of the state left out. */
+static Statement complete_update = {
+	.sql = "UPDATE ordflow.orders SET updated_at = $2, "
+	"cancel_reason = CASE WHEN state = 'cancelled' THEN coalesce(cancel_reason, $3) "
+	"ELSE cancel_reason END WHERE order_id = ANY ($1)",
+	.nargs = 3,
+	.argtypes = {INT8ARRAYOID, TIMESTAMPTZOID, TEXTOID}
 };
 
 /* A step that keeps the state: its deadline stays. */
@@ -260,6 +273,8 @@ order_guard(MachineStep *step)
 {
 	Datum		values[2];
 
+	/* also a plain UPDATE moves stock */
+	ordflow_require_preload();
 	values[0] = ordflow_int8_array(step_order_ids(step), step->nkeys);
 	values[1] = TimestampTzGetDatum(step->now);
 	if (is(step->event, "expire") && ordflow_execute(&find_not_due, values, NULL) > 0)
@@ -348,10 +363,23 @@ return_limits(Datum order_ids)
 }
 
 static void
+complete_plain_update(const MachineStep *step, const int64 *order_ids)
+{
+	Datum		values[3];
+
+	values[0] = ordflow_int8_array(order_ids, step->nkeys);
+	values[1] = TimestampTzGetDatum(step->now);
+	values[2] = CStringGetTextDatum(cancel_reason(step));
+	ordflow_execute(&complete_update, values, NULL);
+}
+
+static void
 order_effects(MachineStep *step)
 {
 	int64	   *order_ids = step_order_ids(step);
 
+	if (step->written)
+		complete_plain_update(step, order_ids);
 	if (cancels(step))
 	{
 		Datum		ids = ordflow_int8_array(order_ids, step->nkeys);
@@ -395,4 +423,18 @@ void
 ordflow_order_init(void)
 {
 	ordflow_machine_register(&order_ops);
+}
+
+Datum
+ordflow_refuse_truncate(PG_FUNCTION_ARGS)
+{
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				errmsg("function ordflow.refuse_truncate must be called as a trigger"));
+	ereport(ERROR,
+			errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			errmsg("table ordflow.%s cannot be truncated",
+				   RelationGetRelationName(((TriggerData *) fcinfo->context)->tg_relation)),
+			errhint("DROP EXTENSION ordflow CASCADE and CREATE EXTENSION ordflow start anew."));
 }

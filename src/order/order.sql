@@ -251,3 +251,20 @@ CREATE TRIGGER "~ordflow_due_state" BEFORE UPDATE ON ordflow.orders
 CREATE TRIGGER "~ordflow_state_update" AFTER UPDATE ON ordflow.orders
     FOR EACH ROW WHEN (OLD.state IS DISTINCT FROM NEW.state)
     EXECUTE FUNCTION ordflow.machine_changed('order', 'state', 'order_id', 'due_at');
+
+/* Orders are a shop's books: none of their tables can be emptied behind stock, coupons and payments. */
+CREATE FUNCTION ordflow.refuse_truncate()
+RETURNS trigger LANGUAGE c SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'ordflow_refuse_truncate';
+COMMENT ON FUNCTION ordflow.refuse_truncate() IS 'Trigger function: TRUNCATE is refused with 0A000.';
+
+CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON ordflow.orders
+    FOR EACH STATEMENT EXECUTE FUNCTION ordflow.refuse_truncate();
+CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON ordflow.order_lines
+    FOR EACH STATEMENT EXECUTE FUNCTION ordflow.refuse_truncate();
+CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON ordflow.order_history
+    FOR EACH STATEMENT EXECUTE FUNCTION ordflow.refuse_truncate();
+CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON ordflow.payments
+    FOR EACH STATEMENT EXECUTE FUNCTION ordflow.refuse_truncate();
+CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON ordflow.refunds
+    FOR EACH STATEMENT EXECUTE FUNCTION ordflow.refuse_truncate();

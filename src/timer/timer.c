@@ -60,7 +60,8 @@ static Statement unpark = {
 
 /* 1 s, 2 s, 4 s ... 1 hour */
 static Statement park = {
-	.sql = "INSERT INTO ordflow.parked AS p (target, key, event, attempts, retry_at, sqlstate, error) "
+	.sql = "INSERT INTO ordflow.parked AS p "
+	"(target, key, event, attempts, retry_at, sqlstate, error) "
 	"SELECT $1, u.key, $3, 1, $4 + interval '1 second', $5, $6 FROM unnest($2) AS u (key) "
 	"ON CONFLICT (target, key, event) DO UPDATE SET attempts = p.attempts + 1, "
 	"retry_at = $4 + least(interval '1 hour', interval '1 second' * 2 ^ least(p.attempts, 12)), "
@@ -346,7 +347,7 @@ lock_due_rows(void *arg)
 	values[0] = TimestampTzGetDatum(search->now);
 	values[1] = skipped_keys(due, search->now);
 	values[2] = Int32GetDatum(search->max_rows);
-	saved = ordflow_machine_reader_enter(due->target->relid);
+	saved = ordflow_machine_owner_enter(due->target->relid);
 	n = ordflow_machine_query(search_sql(due), 3, types, values, true);
 	ordflow_role_leave(saved);
 

@@ -23,10 +23,10 @@ FROM (SELECT ordinal, rpad(became, 72) AS became, count(*) AS lines
 ORDER BY ordinal;
 \pset tuples_only off
 
-SELECT count(*) AS listed, count(*) > 8 AS more FROM replay.listed \gset
-\if :listed
+SELECT count(*) AS listed, count(*) > 0 AS any, count(*) > 8 AS more FROM replay.listed \gset
+\if :any
     \echo OF THESE, LISTED: :listed
-    SELECT line_no AS "line", invoice, sku, quantity, unit_price AS price, customer, reason
+    SELECT line_no AS "line", invoice, sku, lpad(quantity, 8) AS quantity, lpad(unit_price, 9) AS price, customer, reason
     FROM replay.listed LIMIT 8;
 \endif
 \if :more

@@ -27,8 +27,8 @@ END $$;
 CREATE FUNCTION replay.start_clock() RETURNS text RETURN set_config('replay.clock', clock_timestamp()::text, false);
 
 -- A line that the next one may replace.
-CREATE FUNCTION replay.progress(word text, done bigint) RETURNS text
-RETURN (SELECT format('~ %s %s of %s', rpad(word, 10), replay.num(least(done, max(seq))), replay.num(max(seq)))
+CREATE FUNCTION replay.progress(word text, done bigint, total bigint DEFAULT NULL) RETURNS text
+RETURN (SELECT format('~ %s %s of %s', rpad(word, 10), replay.num(done), replay.num(coalesce(total, max(seq))))
         FROM replay.invoice);
 
 CREATE FUNCTION replay.require(ok boolean, what text, VARIADIC arguments anyarray) RETURNS void LANGUAGE plpgsql AS $$
@@ -132,7 +132,7 @@ CREATE FUNCTION replay.refund(first bigint, last bigint) RETURNS text LANGUAGE s
     FROM replay.refund r
     JOIN ordflow.refunds USING (refund_id)
     WHERE r.seq BETWEEN first AND last AND state = 'due';
-    SELECT replay.progress('returned', last)
+    SELECT replay.progress('returned', last, (SELECT max(seq) FROM replay.refund))
 $$;
 
 /* What is left of the C invoices: goods sold before the file begins. */
