@@ -2,7 +2,8 @@
 \getenv dir PG_ABS_SRCDIR
 \set include :dir '/sql/include/orders.sql'
 \i :include
-SELECT ordflow.receive_stock('bulk_detail a', 5), ordflow.receive_stock('bulk_detail b', 1), ordflow.receive_stock('bulk_detail a', 2, 'east');
+SELECT ordflow.receive_stock('bulk_detail a', 5), ordflow.receive_stock('bulk_detail b', 1),
+    ordflow.receive_stock('bulk_detail a', 2, 'east');
 SELECT ordflow.set_purchase_limit('bulk_detail a', 3), ordflow.set_purchase_limit('bulk_detail b', 2);
 SELECT ordflow.create_coupon('bulk_detail', 'fixed', 1, '{"usage_limit": 1, "customer": "somebody"}') > 0 AS coupon;
 CREATE FUNCTION pg_temp.raised(o jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
@@ -18,9 +19,11 @@ END
 $$;
 CREATE TABLE pg_temp.asked AS SELECT n, o FROM jsonb_array_elements('[
     {"lines": [{"sku": "bulk_detail a", "quantity": 3, "unit_price": 1}, {"sku": "bulk_detail b", "quantity": 2, "unit_price": 1},
-        {"sku": "bulk_detail a", "quantity": 3, "unit_price": 2}, {"sku": "bulk_detail a", "quantity": 2, "unit_price": 1, "location": "east"}]},
+        {"sku": "bulk_detail a", "quantity": 3, "unit_price": 2},
+        {"sku": "bulk_detail a", "quantity": 2, "unit_price": 1, "location": "east"}]},
     {"lines": [{"sku": "unknown 1", "quantity": 1, "unit_price": 1}, {"sku": "bulk_detail b", "quantity": 9, "unit_price": 1},
-        {"sku": "bulk_detail a", "quantity": 1, "unit_price": 1, "location": "west"}, {"sku": "unknown 1", "quantity": 4, "unit_price": 1}]},
+        {"sku": "bulk_detail a", "quantity": 1, "unit_price": 1, "location": "west"},
+        {"sku": "unknown 1", "quantity": 4, "unit_price": 1}]},
     {"customer": "bulk_detail", "lines": [{"sku": "bulk_detail a", "quantity": 2, "unit_price": 1},
         {"sku": "bulk_detail a", "quantity": 2, "unit_price": 1, "location": "east"}]},
     {"lines": [{"sku": "bulk_detail b", "quantity": 1, "unit_price": 1}]},

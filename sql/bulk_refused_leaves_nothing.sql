@@ -1,43 +1,51 @@
--- submit_orders: a refused order leaves no row, no unit, no use of a limit or coupon and no key; the others go on.
+-- submit_orders: a refused order leaves no row, no unit, no use of a limit or coupon and no key, whatever refused it.
 \getenv dir PG_ABS_SRCDIR
 \set include :dir '/sql/include/orders.sql'
 \i :include
-SELECT ordflow.receive_stock('bulk_refused ' || s, 10) FROM unnest('{a,b}'::text[]) s;
-SELECT ordflow.set_purchase_limit('bulk_refused a', 5);
-SELECT ordflow.create_coupon('bulk_refused', 'fixed', 1, '{"usage_limit": 1, "per_customer": 1}') > 0 AS coupon;
+SELECT ordflow.receive_stock('bulk_refused ' || s, 10) FROM unnest('{a,b,c}'::text[]) s;
+SELECT ordflow.set_purchase_limit('bulk_refused ' || s, 5) FROM unnest('{a,b,c}'::text[]) s;
+SELECT ordflow.create_coupon('bulk_refused ' || s, 'fixed', 1, '{"usage_limit": 1, "per_customer": 1}') > 0 AS coupon
+FROM unnest('{b,c}'::text[]) s;
+SELECT ordflow.submit_order('x', '[{"sku": "x", "stock": false, "quantity": 1, "unit_price": 1}]', 'bulk_refused b') > 0 AS used_up;
+CREATE TABLE public.bulk_refused_seen (customer text);
 CREATE FUNCTION public.bulk_refused_effect(object jsonb, args jsonb) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO public.bulk_refused_seen SELECT object->'row'->>'customer';
     IF object->'row'->'metadata' ? 'refuse' THEN PERFORM 1 / 0; END IF;
 END
 $$;
-CREATE TABLE public.bulk_refused_seen (customer text);
 SELECT ordflow.add_effect('order', 'submit', 'public.bulk_refused_effect(jsonb,jsonb)');
-SELECT pg_temp.fingerprint() AS before \gset
--- stock taken and the limit refuses; stock and limit taken and the coupon refuses (no guest may use it); all taken and the effect refuses
-SELECT ordinality, order_id, result, jsonb_path_query_array(detail, '$.reason') AS reason, detail->0->>'sqlstate' AS sqlstate
-FROM ordflow.submit_orders('[
-    {"customer": "c", "idempotency_key": "bulk_refused 1", "lines": [{"sku": "bulk_refused a", "quantity": 6, "unit_price": 9}]},
-    {"customer": "c", "idempotency_key": "bulk_refused 2", "coupon": "bulk_refused", "metadata": {"refuse": true},
-     "lines": [{"sku": "bulk_refused a", "quantity": 5, "unit_price": 9}, {"sku": "bulk_refused b", "quantity": 10, "unit_price": 9}]},
-    {"customer": "c", "idempotency_key": "bulk_refused 3", "coupon": "bulk_refused",
-     "lines": [{"sku": "bulk_refused b", "quantity": 11, "unit_price": 9}, {"sku": "bulk_refused a", "quantity": 1, "unit_price": 9}]}]');
+CREATE FUNCTION pg_temp.bulk(quantity int, more jsonb) RETURNS TABLE (sku text, result text, reason text, sqlstate text)
+LANGUAGE sql AS $$
+SELECT s, b.result, b.detail->0->>'reason', b.detail->0->>'sqlstate'
+FROM unnest('{a,b,c}'::text[]) WITH ORDINALITY AS s (s, n) JOIN ordflow.submit_orders((
+    SELECT jsonb_agg(jsonb_build_object('customer', 'c', 'idempotency_key', 'bulk_refused ' || s, 'lines', jsonb_build_array(
+        jsonb_build_object('sku', 'bulk_refused ' || s, 'quantity', quantity, 'unit_price', 9))) || coalesce(more->s, '{}') ORDER BY s)
+    FROM unnest('{a,b,c}'::text[]) s)) b ON b.ordinality = s.n ORDER BY n $$;
+CREATE FUNCTION pg_temp.left_over() RETURNS TABLE (orders bigint, lines bigint, history bigint, redemptions bigint, used bigint, bought numeric)
+LANGUAGE sql AS $$
+SELECT (SELECT count(*) FROM ordflow.orders WHERE idempotency_key LIKE 'bulk_refused %'),
+    (SELECT count(*) FROM ordflow.order_lines WHERE sku LIKE 'bulk_refused %'),
+    (SELECT count(*) FROM ordflow.order_history h WHERE NOT EXISTS (SELECT FROM ordflow.orders o WHERE o.order_id = h.order_id)),
+    (SELECT count(*) FROM ordflow.coupon_redemptions JOIN ordflow.coupons USING (coupon_id) WHERE code = 'bulk_refused c'),
+    (SELECT used FROM ordflow.coupons WHERE code = 'bulk_refused c'),
+    (SELECT coalesce(sum(quantity), 0) FROM ordflow.purchase_counts JOIN ordflow.purchase_limits USING (limit_id)
+     WHERE sku LIKE 'bulk_refused %') $$;
+-- none of b and c for the third: refused for stock; the second and third for the limit; the coupon; the effect
+SELECT * FROM pg_temp.bulk(11, '{}');
+SELECT * FROM pg_temp.bulk(6, '{}');
+SELECT * FROM pg_temp.bulk(5, '{"a": {"order_no": ""}, "b": {"coupon": "bulk_refused b"},
+    "c": {"coupon": "bulk_refused c", "metadata": {"refuse": true}}}');
 SELECT * FROM pg_temp.stock('bulk_refused');
-SELECT count(*) AS orders FROM ordflow.orders WHERE idempotency_key LIKE 'bulk_refused %';
-SELECT count(*) AS redemptions, (SELECT used FROM ordflow.coupons WHERE code = 'bulk_refused')
-FROM ordflow.coupon_redemptions JOIN ordflow.coupons USING (coupon_id) WHERE code = 'bulk_refused';
-SELECT coalesce(sum(quantity), 0) AS bought FROM ordflow.purchase_counts JOIN ordflow.purchase_limits USING (limit_id) WHERE sku = 'bulk_refused a';
-SELECT count(*) AS lines FROM ordflow.order_lines WHERE sku LIKE 'bulk_refused _';
-SELECT count(*) AS orphans FROM ordflow.order_history h WHERE NOT EXISTS (SELECT FROM ordflow.orders o WHERE o.order_id = h.order_id);
--- what the ledger saw meanwhile comes to nothing
-SELECT coalesce(sum(m.reserved), 0) AS reserved, coalesce(sum(m.on_hand), 0) - 20 AS on_hand FROM ordflow.stock_movements m
-JOIN ordflow.stock USING (stock_id) WHERE sku LIKE 'bulk_refused _';
+SELECT * FROM pg_temp.left_over();
 SELECT * FROM public.bulk_refused_seen;
--- the same keys, and all of it again, this time to sell
-SELECT ordinality, result FROM ordflow.submit_orders('[
-    {"customer": "c", "idempotency_key": "bulk_refused 1", "lines": [{"sku": "bulk_refused a", "quantity": 6, "unit_price": 9}]},
-    {"customer": "c", "idempotency_key": "bulk_refused 2", "coupon": "bulk_refused",
-     "lines": [{"sku": "bulk_refused a", "quantity": 5, "unit_price": 9}, {"sku": "bulk_refused b", "quantity": 10, "unit_price": 9}]}]');
+-- what the ledger saw meanwhile comes to nothing
+SELECT sum(m.reserved) AS reserved, sum(m.on_hand) AS on_hand FROM ordflow.stock_movements m JOIN ordflow.stock USING (stock_id)
+WHERE sku LIKE 'bulk_refused %';
+SELECT count(*) FROM ordflow.reservations WHERE sku LIKE 'bulk_refused %';
+-- the keys, the units, the limit and the coupon are free
+SELECT * FROM pg_temp.bulk(4, '{"c": {"coupon": "bulk_refused c"}}');
+SELECT * FROM pg_temp.left_over();
 SELECT * FROM public.bulk_refused_seen;
 SELECT ordflow.drop_effect('order', 'submit', 'public.bulk_refused_effect(jsonb,jsonb)');
 DROP FUNCTION public.bulk_refused_effect;

@@ -50,7 +50,7 @@ pg_noreturn extern void ordflow_problem_raise(const Problem *problem);
 /*
  * Errors that are the caller's to repeat or to accept, so no subtransaction of
  * ours may swallow them: serialization failures, deadlocks, cancellation and
- * shutdown, a read-only transaction, lack of resources, internal errors.
+ * shutdown, a read-only transaction, lack of memory or disk.
  */
 extern bool ordflow_error_is_callers(int sqlerrcode);
 

@@ -91,16 +91,6 @@ typedef struct DueTarget
 /* What is tried in a subtransaction. */
 typedef int (*Attempt) (void *arg);
 
-static bool
-ends_the_run(int sqlerrcode)
-{
-	/* 57: operator intervention */
-	return ERRCODE_TO_CATEGORY(sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION ||
-		sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE ||
-		sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED ||
-		sqlerrcode == ERRCODE_READ_ONLY_SQL_TRANSACTION;
-}
-
 /* Runs the attempt in a subtransaction; NULL, or the error it failed with. */
 static ErrorData *
 try_in_subtransaction(Attempt attempt, void *arg, int *result)
@@ -127,7 +117,7 @@ try_in_subtransaction(Attempt attempt, void *arg, int *result)
 	MemoryContextSwitchTo(context);
 	CurrentResourceOwner = owner;
 
-	if (error != NULL && ends_the_run(error->sqlerrcode))
+	if (error != NULL && ordflow_error_is_callers(error->sqlerrcode))
 		ReThrowError(error);
 	return error;
 }

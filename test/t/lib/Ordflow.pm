@@ -78,9 +78,8 @@ sub checksums
 {
 	my ($node, $db) = @_;
 	my $tables = answer($node, <<'SQL', $db);
-		SELECT format('SELECT %L, count(*), md5(coalesce(string_agg(t::text, E''\n'' ORDER BY t::text),
-			'''')) FROM %s t', c.oid::regclass, c.oid::regclass) || CASE WHEN c.relkind = 'S'
-			THEN '' ELSE format(' /* %s */', c.oid::regclass) END || ';'
+		SELECT format('SELECT %L, count(*), md5(string_agg(t::text, chr(10) ORDER BY t::text)) '
+			'FROM %s t;', c.oid::regclass, c.oid::regclass)
 		FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 		WHERE c.relkind IN ('r', 'p') AND n.nspname !~ '^pg_|^information_schema$'
 		ORDER BY c.oid::regclass::text COLLATE "C"
