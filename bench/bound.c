@@ -9,7 +9,11 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
 #include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/index.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "commands/sequence.h"
@@ -153,33 +157,68 @@ column_value(ColumnRole role, Datum same, int64 order_id, Datum customer, int32 
 }
 
 static void
+fill_slot(TupleTableSlot *slot, const TemplateTable *table, uint64 row, int64 order_id,
+		  Datum customer, int32 sku, TimestampTz now)
+{
+	for (int i = 0; i < table->natts; i++)
+	{
+		slot->tts_isnull[i] = table->nulls[row][i];
+		if (!slot->tts_isnull[i])
+			slot->tts_values[i] = column_value(table->roles[i], table->values[row][i],
+											   order_id, customer, sku, now);
+	}
+	ExecStoreVirtualTuple(slot);
+}
+
+static void
+write_index_entries(ResultRelInfo *result, EState *estate, TupleTableSlot *slot)
+{
+	ExprContext *context = GetPerTupleExprContext(estate);
+	Datum		values[INDEX_MAX_KEYS];
+	bool		nulls[INDEX_MAX_KEYS];
+
+	context->ecxt_scantuple = slot;
+	for (int i = 0; i < result->ri_NumIndices; i++)
+	{
+		Relation	index = result->ri_IndexRelationDescs[i];
+		IndexInfo  *info = result->ri_IndexRelationInfo[i];
+
+		if (info->ii_Predicate != NIL && info->ii_PredicateState == NULL)
+			info->ii_PredicateState = ExecPrepareQual(info->ii_Predicate, estate);
+		if (!ExecQual(info->ii_PredicateState, context))
+			continue;
+		FormIndexDatum(info, slot, estate, values, nulls);
+		index_insert(index, values, nulls, &slot->tts_tid, result->ri_RelationDesc,
+					 info->ii_Unique ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO, false, info);
+	}
+}
+
+/* All rows of one table at once, as COPY writes them. */
+static void
 write_rows(const TemplateTable *table, int64 order_id, Datum customer, const int32 *skus,
 		   int nskus, TimestampTz now)
 {
 	Relation	relation = table_open(table->relid, RowExclusiveLock);
 	EState	   *estate = CreateExecutorState();
 	ResultRelInfo *result = makeNode(ResultRelInfo);
-	TupleTableSlot *slot = table_slot_create(relation, NULL);
+	TupleTableSlot **slots = palloc(sizeof(TupleTableSlot *) * table->nrows);
 
 	InitResultRelInfo(result, relation, 1, NULL, 0);
 	ExecOpenIndices(result, false);
 	for (uint64 row = 0; row < table->nrows; row++)
 	{
-		int32		sku = skus[Min(row, nskus - 1)];
-
-		ExecClearTuple(slot);
-		for (int i = 0; i < table->natts; i++)
-		{
-			slot->tts_isnull[i] = table->nulls[row][i];
-			if (!slot->tts_isnull[i])
-				slot->tts_values[i] = column_value(table->roles[i], table->values[row][i],
-												   order_id, customer, sku, now);
-		}
-		ExecStoreVirtualTuple(slot);
-		ExecSimpleRelationInsert(result, estate, slot);
-		ResetPerTupleExprContext(estate);
+		slots[row] = table_slot_create(relation, NULL);
+		fill_slot(slots[row], table, row, order_id, customer, skus[Min(row, nskus - 1)], now);
 	}
-	ExecDropSingleTupleTableSlot(slot);
+	if (table->nrows == 1)
+		table_tuple_insert(relation, slots[0], GetCurrentCommandId(true), 0, NULL);
+	else
+		table_multi_insert(relation, slots, table->nrows, GetCurrentCommandId(true), 0, NULL);
+	for (uint64 row = 0; row < table->nrows; row++)
+	{
+		write_index_entries(result, estate, slots[row]);
+		ExecDropSingleTupleTableSlot(slots[row]);
+	}
 	ExecCloseIndices(result);
 	FreeExecutorState(estate);
 	table_close(relation, NoLock);

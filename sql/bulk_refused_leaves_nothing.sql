@@ -22,8 +22,8 @@ FROM unnest('{a,b,c}'::text[]) WITH ORDINALITY AS s (s, n) JOIN ordflow.submit_o
     SELECT jsonb_agg(jsonb_build_object('customer', 'c', 'idempotency_key', 'bulk_refused ' || s, 'lines', jsonb_build_array(
         jsonb_build_object('sku', 'bulk_refused ' || s, 'quantity', quantity, 'unit_price', 9))) || coalesce(more->s, '{}') ORDER BY s)
     FROM unnest('{a,b,c}'::text[]) s)) b ON b.ordinality = s.n ORDER BY n $$;
-CREATE FUNCTION pg_temp.left_over() RETURNS TABLE (orders bigint, lines bigint, history bigint, redemptions bigint, used bigint, bought numeric)
-LANGUAGE sql AS $$
+CREATE FUNCTION pg_temp.left_over()
+RETURNS TABLE (orders bigint, lines bigint, history bigint, redemptions bigint, used bigint, bought numeric) LANGUAGE sql AS $$
 SELECT (SELECT count(*) FROM ordflow.orders WHERE idempotency_key LIKE 'bulk_refused %'),
     (SELECT count(*) FROM ordflow.order_lines WHERE sku LIKE 'bulk_refused %'),
     (SELECT count(*) FROM ordflow.order_history h WHERE NOT EXISTS (SELECT FROM ordflow.orders o WHERE o.order_id = h.order_id)),
@@ -31,7 +31,7 @@ SELECT (SELECT count(*) FROM ordflow.orders WHERE idempotency_key LIKE 'bulk_ref
     (SELECT used FROM ordflow.coupons WHERE code = 'bulk_refused c'),
     (SELECT coalesce(sum(quantity), 0) FROM ordflow.purchase_counts JOIN ordflow.purchase_limits USING (limit_id)
      WHERE sku LIKE 'bulk_refused %') $$;
--- none of b and c for the third: refused for stock; the second and third for the limit; the coupon; the effect
+-- refused for stock; for the limit; as bad input, for the coupon and by the effect
 SELECT * FROM pg_temp.bulk(11, '{}');
 SELECT * FROM pg_temp.bulk(6, '{}');
 SELECT * FROM pg_temp.bulk(5, '{"a": {"order_no": ""}, "b": {"coupon": "bulk_refused b"},

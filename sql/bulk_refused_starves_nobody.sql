@@ -14,7 +14,7 @@ BEGIN
 END
 $$;
 SELECT ordflow.add_effect('order', 'submit', 'public.bulk_starve_effect(jsonb,jsonb)');
--- 1 took all units and is refused for its limit, so 2 may have them; 3 took units, use and limit and its effect refuses, so 4 ...
+-- 1 is refused for its limit, 3 by its effect, 5 for its coupon: 2, 4 and 6 get what they need, and then nothing is left for 7
 SELECT ordinality, result FROM ordflow.submit_orders('[
     {"customer": "c", "lines": [{"sku": "bulk_starve", "quantity": 10, "unit_price": 9},
                                 {"sku": "bulk_starve limited", "quantity": 2, "unit_price": 9}]},

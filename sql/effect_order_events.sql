@@ -31,7 +31,7 @@ SELECT line FROM eff_ord.log WHERE line !~ '^submit' ORDER BY n;
 TRUNCATE eff_ord.log;
 SELECT pg_temp.submit() AS a, pg_temp.submit() AS b, pg_temp.submit() AS c \gset
 UPDATE ordflow.orders SET expires_at = clock_timestamp(), due_at = clock_timestamp() WHERE order_id IN (:a, :b, :c);
-SELECT ordflow.expire_order(:a), ordflow.pay_order(:b, 'eff', 'b', 15), ordflow.run_due();
+SELECT ordflow.expire_order(:a), ordflow.pay_order(:b, 'eff', 'b', 15), ordflow.run_due() >= 1;
 SELECT line FROM eff_ord.log WHERE line !~ '^submit' ORDER BY n;
 TRUNCATE eff_ord.log;
 

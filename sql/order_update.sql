@@ -16,7 +16,7 @@ SET LOCAL ordflow.event = 'expire';
 UPDATE ordflow.orders SET state = 'cancelled' WHERE order_id = :overdue;
 COMMIT;
 SELECT l.* FROM unnest(ARRAY[:unpaid, :paid, :shipped, :overdue]) WITH ORDINALITY AS u (id, n), pg_temp.look(u.id) l ORDER BY n;
-SELECT o.order_id = :unpaid AS unpaid, h.seq, h.event, h.from_state, h.to_state
+SELECT h.seq, h.event, h.from_state, h.to_state, o.cancel_reason, o.updated_at = h.at AS touched
 FROM ordflow.order_history h JOIN ordflow.orders o USING (order_id)
 WHERE o.customer = 'order_update' AND h.event IN ('cancel', 'confirm', 'expire') ORDER BY o.order_id;
 SELECT * FROM pg_temp.stock('order_update');

@@ -18,7 +18,7 @@ SELECT * FROM pg_temp.refused($$ SELECT ordflow.submit_order('sins', '[
   {"sku": "sins c", "quantity": 9, "unit_price": 1}, {"sku": "sins a", "quantity": 2, "unit_price": 1}]') $$);
 
 -- unknown ones beside those that are short
-SELECT * FROM pg_temp.refused($$ SELECT ordflow.submit_order('sins', '[
+SELECT problem FROM pg_temp.refused($$ SELECT ordflow.submit_order('sins', '[
   {"sku": "sins x", "quantity": 1, "unit_price": 1}, {"sku": "sins a", "quantity": 6, "unit_price": 1},
   {"sku": "sins a", "quantity": 1, "unit_price": 1, "location": "moon"}]') $$);
 
@@ -28,6 +28,7 @@ SELECT * FROM pg_temp.refused($$ SELECT ordflow.reserve_stock('sins', '[
 SELECT * FROM pg_temp.refused($$ SELECT ordflow.reserve_stock('sins', '[{"sku": "sins x", "quantity": 1}, {"sku": "sins b", "quantity": 2}]') $$);
 SELECT * FROM pg_temp.refused($$ SELECT ordflow.adjust_stock('sins b', -2, 'x') $$);
 SELECT * FROM pg_temp.refused($$ SELECT ordflow.adjust_stock('sins x', -2, 'x') $$);
+SELECT * FROM pg_temp.refused($$ SELECT ordflow.submit_order('sins', '[{"sku": "sins x", "quantity": 1, "unit_price": 1}]') $$);
 
 -- in bulk the same JSON is in the row
 SELECT result, value FROM ordflow.submit_orders('[{"customer": "sins", "lines": [{"sku": "sins a", "quantity": 6, "unit_price": 1},

@@ -12,7 +12,7 @@ SELECT ordflow.ship_order(:o, 'c', '1', '[{"line": 1, "quantity": 3}]');
 SELECT ordflow.refund_order(:o, '[{"line": 1, "quantity": 2}]') IS NOT NULL;
 SELECT ordflow.refund_order(:o, '[{"line": 2, "quantity": 1}]', restock => false) IS NOT NULL;
 SELECT ordflow.ship_order(:o, 'c', '2');
-SELECT sku, kind, m.on_hand, m.reserved, m.order_id = :o AS of_order, reference, actor
+SELECT sku, kind, m.on_hand, m.reserved, m.order_id = :o AS of_order, reference, reason, actor = 'shop' AS shop
 FROM ordflow.stock_movements m JOIN ordflow.stock USING (stock_id) WHERE sku ~ '^smov' ORDER BY movement_id;
 SELECT sku, on_hand, reserved, available FROM ordflow.stock_levels WHERE sku ~ '^smov' ORDER BY sku;
 SELECT line_no, shipped, returned, cancelled FROM ordflow.order_lines WHERE order_id = :o ORDER BY line_no;

@@ -10,7 +10,7 @@ RETURNS TABLE (severity text, part text, object text, problem text, fix text)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 SELECT 'error', 'server', 'shared_preload_libraries', 'ordflow is not preloaded',
-       format('shared_preload_libraries = ''%s''   -- in postgresql.conf, then restart the server',
+       format('shared_preload_libraries = ''%s''   # in postgresql.conf, then restart the server',
               concat_ws(', ', nullif(current_setting('shared_preload_libraries'), ''), 'ordflow'))
 FROM ordflow.library() l WHERE NOT l.preloaded
 UNION ALL
@@ -31,7 +31,7 @@ SELECT c.severity, 'machine', concat_ws(' ', m.machine, c.state), c.problem, for
 FROM ordflow.machines m, ordflow.check_machine(m.machine) c
 UNION ALL
 SELECT 'error', 'timer', format('%s %s', p.target, p.key), format('event %s failed %s times: %s', p.event, p.attempts, p.error),
-       format('-- tried again at %s; repair the cause, or: SELECT ordflow.fire(%L, %L, %L);', p.retry_at, p.target, p.key, p.event)
+       format('SELECT ordflow.fire(%L, %L, %L);   -- once the cause is repaired; tried again at %s', p.target, p.key, p.event, p.retry_at)
 FROM ordflow.parked p
 UNION ALL
 SELECT 'warning', 'timer', 'ordflow.orders', format('%s orders are past their deadline, the oldest since %s', count(*), min(o.due_at)),

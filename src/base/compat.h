@@ -43,13 +43,31 @@ ordflow_object_ownercheck(Oid classid, Oid objectid, Oid roleid)
 #define pg_noreturn pg_attribute_noreturn()
 #endif
 
-/* ExecInsertIndexTuples() was given onlySummarizing in PostgreSQL 16. */
+/*
+ * ExecInsertIndexTuples() was given onlySummarizing in PostgreSQL 16, where an update tells
+ * by an enum which indexes need it.
+ */
 #if PG_VERSION_NUM < 160000
+#define ordflow_update_indexes bool
+#define ordflow_update_index_tuples(target, slot, estate) \
+	list_free(ExecInsertIndexTuples(target, slot, estate, true, false, NULL, NIL))
 #define ordflow_insert_index_tuples(target, slot, estate) \
 	list_free(ExecInsertIndexTuples(target, slot, estate, false, false, NULL, NIL))
 #else
+#define ordflow_update_indexes TU_UpdateIndexes
+#define ordflow_update_index_tuples(target, slot, estate) \
+	list_free(ExecInsertIndexTuples(target, slot, estate, true, false, NULL, NIL, false))
 #define ordflow_insert_index_tuples(target, slot, estate) \
 	list_free(ExecInsertIndexTuples(target, slot, estate, false, false, NULL, NIL, false))
+#endif
+
+/* index_beginscan() was given a place for its instrumentation in PostgreSQL 18. */
+#if PG_VERSION_NUM < 180000
+#define ordflow_index_beginscan(rel, index, snapshot, nkeys) \
+	index_beginscan(rel, index, snapshot, nkeys, 0)
+#else
+#define ordflow_index_beginscan(rel, index, snapshot, nkeys) \
+	index_beginscan(rel, index, snapshot, NULL, nkeys, 0)
 #endif
 
 #endif							/* ORDFLOW_COMPAT_H */

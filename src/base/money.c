@@ -185,3 +185,11 @@ ordflow_money_numeric(Money money, int decimals)
 {
 	return NumericGetDatum(int64_div_fast_to_numeric(money, decimals));
 }
+
+char *
+ordflow_money_text(Money money, int decimals)
+{
+	Datum		number = ordflow_money_numeric(money, decimals);
+
+	return DatumGetCString(DirectFunctionCall1(numeric_out, number));
+}

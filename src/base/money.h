@@ -48,5 +48,6 @@ extern Money ordflow_money_share(Money total, int64 part, int64 whole);
 extern void ordflow_money_spread(Money total, const Money *weights, int n, Money *shares);
 
 extern Datum ordflow_money_numeric(Money money, int decimals);
+extern char *ordflow_money_text(Money money, int decimals);
 
 #endif							/* ORDFLOW_MONEY_H */

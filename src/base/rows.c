@@ -66,7 +66,8 @@ make_insert(RowTable *table)
 	initStringInfo(&params);
 	for (int i = 0; i < table->ncolumns; i++)
 	{
-		appendStringInfo(&names, "%s%s", i > 0 ? ", " : "", quote_identifier(table->columns[i].name));
+		appendStringInfo(&names, "%s%s", i > 0 ? ", " : "",
+						 quote_identifier(table->columns[i].name));
 		appendStringInfo(&params, "%s$%d", i > 0 ? ", " : "", i + 1);
 		table->insert.argtypes[i] = table->columns[i].type;
 	}

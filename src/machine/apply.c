@@ -10,7 +10,6 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/rls.h"
 
 #include "machine/internal.h"
 
@@ -174,19 +173,6 @@ choose_transition(const Machine *machine, MachineStep *step)
 }
 
 /*
- * As whom the generic UPDATE runs: the table's owner, restricted, so that what
- * hangs on the table gains nothing by whoever fires the event.  Only where policies bind the
- * caller does he write himself, so that their WITH CHECK is asked.
- */
-static RoleSwitch
-writer_enter(Oid relid)
-{
-	if (check_enable_rls(relid, InvalidOid, true) == RLS_ENABLED)
-		return ordflow_role_enter(GetUserId(), true);
-	return ordflow_machine_owner_enter(relid);
-}
-
-/*
  * The generic UPDATE.  It finds the row only in the state
  * that it was read in, which a guard may have changed; RETURNING shows what the
  * table's own BEFORE triggers made of it.
@@ -211,7 +197,7 @@ update_rows(const MachineStep *step)
 	values[0] = any ? ordflow_machine_key_array(target, step->keys, step->nkeys) : step->keys[0];
 	values[1] = CStringGetTextDatum(step->to_state);
 	values[2] = CStringGetTextDatum(step->from_state);
-	saved = writer_enter(target->relid);
+	saved = ordflow_machine_visitor_enter(target->relid);
 	nrows = ordflow_machine_query(sql, 3, types, values, false);
 	ordflow_role_leave(saved);
 	if (nrows == step->nkeys)

@@ -440,6 +440,16 @@ key_expression(Relation rel)
 	return sql.data;
 }
 
+static void
+require_select_privilege(Relation rel, const char *state_column)
+{
+	ListCell   *cell;
+
+	ordflow_machine_require_select(RelationGetRelid(rel), state_column);
+	foreach(cell, primary_key_columns(rel))
+		ordflow_machine_require_select(RelationGetRelid(rel), lfirst(cell));
+}
+
 Datum
 ordflow_attach_report(PG_FUNCTION_ARGS)
 {
@@ -451,6 +461,7 @@ ordflow_attach_report(PG_FUNCTION_ARGS)
 	Oid			type = TEXTARRAYOID;
 	Datum		states;
 	uint64		nrows;
+	RoleSwitch	saved;
 
 	ordflow_require_version();
 	ordflow_require_not_null(fcinfo, 0, "target");
@@ -462,13 +473,16 @@ ordflow_attach_report(PG_FUNCTION_ARGS)
 
 	rel = table_open(PG_GETARG_OID(0), AccessShareLock);
 	require_column(rel, column);
+	require_select_privilege(rel, column);
 	sql = psprintf("SELECT %s, o.%s::text FROM ONLY %s AS o WHERE %s", key_expression(rel),
 				   quote_identifier(column), ordflow_machine_table(RelationGetRelid(rel)),
 				   unknown_state_condition(column));
 	states = state_names(machine);
 
 	SPI_connect();
+	saved = ordflow_machine_visitor_enter(RelationGetRelid(rel));
 	nrows = ordflow_machine_query(sql, 1, &type, &states, true);
+	ordflow_role_leave(saved);
 	for (uint64 i = 0; i < nrows; i++)
 		tuplestore_puttuple(rsinfo->setResult, SPI_tuptable->vals[i]);
 	SPI_finish();

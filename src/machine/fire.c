@@ -41,19 +41,34 @@ targets_of(Oid relid)
 	return targets;
 }
 
+/* As the table's owner: the input of a type made of domains runs their CHECKs. */
 static Datum
 key_from_text(const MachineTarget *target, char *text)
 {
 	Oid			input;
 	Oid			param;
+	RoleSwitch	saved;
+	Datum		key;
 
 	ordflow_machine_require_columns(target);
 	getTypeInputInfo(target->key_type, &input, &param);
-	return OidInputFunctionCall(input, text, param, -1);
+	saved = ordflow_machine_owner_enter(target->relid);
+	key = OidInputFunctionCall(input, text, param, -1);
+	ordflow_role_leave(saved);
+	return key;
+}
+
+static void
+require_select_privilege(const MachineTarget *target)
+{
+	ordflow_machine_require_select(target->relid, target->key_column);
+	ordflow_machine_require_select(target->relid, target->state_column);
+	if (target->due_column != NULL)
+		ordflow_machine_require_select(target->relid, target->due_column);
 }
 
 /*
- * Reads the object as the current role, locked or not.  The key is taken from the
+ * Reads the object for the current role, locked or not.  The key is taken from the
  * row too: equal keys may be written in several ways (1.0 and 1.00).
  */
 static ObjectRow
@@ -73,8 +88,14 @@ read_object(const MachineTarget *target, Datum key, bool lock)
 	bool		byval;
 	bool		isnull;
 	Datum		due;
+	RoleSwitch	saved;
+	uint64		found;
 
-	if (ordflow_machine_query(sql, 1, &target->key_type, &key, false) == 0)
+	require_select_privilege(target);
+	saved = ordflow_machine_visitor_enter(target->relid);
+	found = ordflow_machine_query(sql, 1, &target->key_type, &key, false);
+	ordflow_role_leave(saved);
+	if (found == 0)
 		ereport(ERROR,
 				errcode(ERRCODE_ORDFLOW_NO_SUCH_OBJECT),
 				errmsg("%s does not exist", ordflow_machine_object(machine, target, key)));

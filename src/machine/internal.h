@@ -146,10 +146,11 @@ extern void ordflow_pending_init(void);
 extern Pending *ordflow_pending_push(const MachineStep *step, bool keeps_due);
 extern void ordflow_pending_pop(Pending *pending);
 
-/* The clock of the update under way that brings this row to this state. */
+/* The update under way that brings this row to this state. */
 typedef struct PendingMatch
 {
-	TimestampTz now;
+	const char *event;
+	TimestampTz now;			/* its clock */
 	bool		keeps_due;		/* the update writes the due column itself */
 } PendingMatch;
 

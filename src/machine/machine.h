@@ -118,9 +118,10 @@ extern void ordflow_machine_init(void);
  * Applies step->event: finds the transition (OF001 naming the legal events), runs
  * guards (OF009), sets the state unless step->written, writes history, runs
  * built-in and users' effects.  Connects to SPI by itself; the caller may or
- * may not be connected.  The generic UPDATE runs as the table's owner, restricted, or as
- * the caller where policies bind him; everything else of ours as the extension's owner, users' guards and effects as the role
- * that registered them, restricted.
+ * may not be connected.  The generic UPDATE runs as the table's owner, restricted,
+ * or as the caller where policies bind him; everything else of ours as the
+ * extension's owner, users' guards and effects as the role that registered
+ * them, restricted.
  */
 extern void ordflow_machine_apply(MachineStep *step);
 
@@ -180,6 +181,15 @@ extern char *ordflow_machine_table(Oid relid);
  * his role, restricted; all rows are seen, whatever policies say.
  */
 extern RoleSwitch ordflow_machine_owner_enter(Oid relid);
+
+/*
+ * The same on behalf of the current role, whose privileges have been checked: where
+ * policies bind him he stays himself, restricted, so that they are asked.
+ */
+extern RoleSwitch ordflow_machine_visitor_enter(Oid relid);
+
+/* 42501 unless the current role may read the column. */
+extern void ordflow_machine_require_select(Oid relid, const char *column);
 
 /* A key as text. */
 extern char *ordflow_machine_key_text(const MachineTarget *target, Datum key);

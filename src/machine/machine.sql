@@ -4,6 +4,9 @@
  * check_machine() tells what they would.
  */
 
+CREATE SCHEMA ordflow;
+COMMENT ON SCHEMA ordflow IS 'Orders, stock, coupons, timeouts and state machines: everything of extension ordflow.';
+
 CREATE TABLE ordflow.machines (
     machine text COLLATE "C" NOT NULL,
     builtin boolean NOT NULL DEFAULT false,
@@ -196,21 +199,21 @@ CREATE FUNCTION ordflow.attach_report(target regclass, machine text, state_colum
     LANGUAGE C STABLE SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'ordflow_attach_report';
 COMMENT ON FUNCTION ordflow.attach_report(regclass, text, name) IS
-'The rows that stand in the way of attach(): their primary key (a JSON array of several columns, NULL where there is none) and their state, which the machine does not have. Reads as the caller.';
+'The rows that stand in the way of attach(): their primary key (a JSON array of several columns, NULL where there is none) and their state, which the machine does not have. The caller needs SELECT on these columns; he is shown what his policies show.';
 
 CREATE FUNCTION ordflow.fire(target regclass, key text, event text, args jsonb DEFAULT '{}')
     RETURNS text
     LANGUAGE C SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'ordflow_fire';
 COMMENT ON FUNCTION ordflow.fire(regclass, text, text, jsonb) IS
-'Fires an event on a row of an attached table; returns the new state. Locks and updates the row as the caller, who needs UPDATE on the state column; triggers of the table run with search_path pg_catalog, pg_temp. args go to guards, effects and the history''s data, the key "reason" also to its reason. Raises OF001 where the event is not legal, OF004 for a table without a machine or an unknown key, OF009 where a guard refuses, 27000 where a trigger of the table prevents the change, 22P02, 42501; at REPEATABLE READ 40001 where another transaction was first.';
+'Fires an event on a row of an attached table; returns the new state. The caller needs SELECT on the key, state and due columns, UPDATE on the state column, and a row that his own policies show him. The row is changed as the table''s owner, or as the caller where policies bind him, in a security-restricted operation with search_path pg_catalog, pg_temp. args go to guards, effects and the history''s data, the key "reason" also to its reason. Raises OF001 where the event is not legal, OF004 for a table without a machine or an unknown key, OF009 where a guard refuses, 27000 where a trigger of the table prevents the change, 22P02, 42501; at REPEATABLE READ 40001 where another transaction was first.';
 
 CREATE FUNCTION ordflow.available_events(target regclass, key text)
     RETURNS TABLE (event text, to_state text, at timestamptz)
     LANGUAGE C STABLE SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'ordflow_available_events';
 COMMENT ON FUNCTION ordflow.available_events(regclass, text) IS
-'The events that are legal for a row in its state, and where they lead; guards are not asked. at: when the event fires by itself, else NULL. Reads as the caller. Raises OF004.';
+'The events that are legal for a row in its state, and where they lead; guards are not asked. at: when the event fires by itself, else NULL. The caller needs SELECT on the key, state and due columns; his policies hold. Raises OF004, 42501.';
 
 CREATE FUNCTION ordflow.available_events(order_id bigint)
     RETURNS TABLE (event text, to_state text, at timestamptz)

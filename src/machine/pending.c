@@ -151,6 +151,7 @@ ordflow_pending_match(Oid relid, const char *state_column, Datum key, const char
 		if (i == NO_KEY)
 			continue;
 		pending->taken[i] = consume;
+		match->event = step->event;
 		match->now = step->now;
 		match->keeps_due = pending->keeps_due;
 		return true;

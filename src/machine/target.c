@@ -16,10 +16,12 @@
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "parser/parse_func.h"
+#include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
+#include "utils/rls.h"
 #include "utils/syscache.h"
 #include "utils/typcache.h"
 
@@ -64,6 +66,23 @@ ordflow_machine_owner_enter(Oid relid)
 	GetUserIdAndSecContext(&owner, &sec_context);
 	SetUserIdAndSecContext(owner, sec_context | SECURITY_NOFORCE_RLS);
 	return saved;
+}
+
+RoleSwitch
+ordflow_machine_visitor_enter(Oid relid)
+{
+	if (check_enable_rls(relid, InvalidOid, true) == RLS_ENABLED)
+		return ordflow_role_enter(GetUserId(), true);
+	return ordflow_machine_owner_enter(relid);
+}
+
+void
+ordflow_machine_require_select(Oid relid, const char *column)
+{
+	if (pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) != ACLCHECK_OK &&
+		pg_attribute_aclcheck(relid, get_attnum(relid, column), GetUserId(),
+							  ACL_SELECT) != ACLCHECK_OK)
+		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, ordflow_machine_table(relid));
 }
 
 char *

@@ -136,6 +136,15 @@ due_of(const RowChange *change, TimestampTz now)
 	return ordflow_machine_deadline(state->timeout, now);
 }
 
+/* Is this the event that ends the state by itself?  It may lead back to it. */
+static bool
+is_timeout(const RowChange *change, const char *event)
+{
+	const Transition *timeout = ordflow_machine_timeout(change->target->machine, change->to_state);
+
+	return timeout != NULL && strcmp(timeout->event, event) == 0;
+}
+
 /* Is the due column left as it stands in the row? */
 static bool
 due_is_kept(const RowChange *change, int attnum, PendingMatch *match)
@@ -150,10 +159,11 @@ due_is_kept(const RowChange *change, int attnum, PendingMatch *match)
 		SPI_getbinval(change->row, change->desc, attnum, &isnull);
 		return !isnull;
 	}
-	if (states_equal(change->from_state, change->to_state))
-		return true;
-	return ordflow_pending_match(change->target->relid, change->target->state_column, change->key,
-								 change->to_state, false, match) && match->keeps_due;
+	if (!ordflow_pending_match(change->target->relid, change->target->state_column, change->key,
+							   change->to_state, false, match))
+		return states_equal(change->from_state, change->to_state);
+	return match->keeps_due || (states_equal(change->from_state, change->to_state) &&
+								!is_timeout(change, match->event));
 }
 
 Datum

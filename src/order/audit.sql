@@ -59,7 +59,8 @@ SELECT 'order_deadline', 'order ' || order_id,
        format('it is %s, expires at %s, is due at %s', o.state, o.expires_at, coalesce(o.due_at::text, 'never'))
 FROM o
 WHERE (o.state = 'pending_payment' AND o.due_at IS DISTINCT FROM o.expires_at)
-   OR (o.state IN ('pending_shipment', 'completed', 'cancelled') AND o.due_at IS NOT NULL)
+   OR (o.state IN ('pending_shipment', 'completed', 'cancelled') AND o.due_at IS NOT NULL
+       AND NOT EXISTS (SELECT FROM ordflow.transitions t WHERE t.machine = 'order' AND t.from_state = o.state AND t.after IS NOT NULL))
 UNION ALL
 SELECT 'order_stock', format('order %s, stock %s', order_id, stock_id),
        format('its lines hold %s and shipped %s, its movements reserve %s and shipped %s',

@@ -27,8 +27,8 @@ static Statement lock_order = {
 static Statement update_state = {
 	.sql = "UPDATE ordflow.orders SET state = $2, updated_at = $3, "
 	"due_at = CASE WHEN $2 = 'pending_payment' THEN expires_at ELSE $4 END, "
-	"cancel_reason = CASE WHEN $2 = 'cancelled' THEN $5 ELSE cancel_reason END "
-	"WHERE order_id = ANY ($1)",
+	"cancel_reason = CASE WHEN $2 = 'cancelled' AND state <> 'cancelled' THEN $5 "
+	"ELSE cancel_reason END WHERE order_id = ANY ($1)",
 	.nargs = 5,
 	.argtypes = {INT8ARRAYOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID}
 };
@@ -59,14 +59,15 @@ static Statement insert_history = {
 	TIMESTAMPTZOID}
 };
 
+/* Without LIMIT: on a table not yet analysed it makes the planner prefer a scan of all. */
 static Statement find_not_due = {
-	.sql = "SELECT order_id FROM ordflow.orders WHERE order_id = ANY ($1) AND expires_at > $2 LIMIT 1",
+	.sql = "SELECT order_id FROM ordflow.orders WHERE order_id = ANY ($1) AND expires_at > $2",
 	.nargs = 2,
 	.argtypes = {INT8ARRAYOID, TIMESTAMPTZOID}
 };
 
 static Statement find_shipped = {
-	.sql = "SELECT order_id FROM ordflow.order_lines WHERE order_id = ANY ($1) AND shipped > 0 LIMIT 1",
+	.sql = "SELECT order_id FROM ordflow.order_lines WHERE order_id = ANY ($1) AND shipped > 0",
 	.nargs = 1,
 	.argtypes = {INT8ARRAYOID}
 };
@@ -81,9 +82,10 @@ static Statement find_held = {
 };
 
 static Statement find_limited = {
-	.sql = "SELECT l.limit_id, o.customer, sum(l.quantity - l.returned - l.cancelled)::bigint "
-	"FROM ordflow.order_lines l JOIN ordflow.orders o USING (order_id) "
-	"WHERE l.order_id = ANY ($1) AND l.limit_id IS NOT NULL GROUP BY 1, 2",
+	.sql = "SELECT l.limit_id, (SELECT o.customer FROM ordflow.orders o "
+	"WHERE o.order_id = l.order_id), sum(l.quantity - l.returned - l.cancelled)::bigint "
+	"FROM ordflow.order_lines l WHERE l.order_id = ANY ($1) AND l.limit_id IS NOT NULL "
+	"GROUP BY l.limit_id, l.order_id",
 	.nargs = 1,
 	.argtypes = {INT8ARRAYOID}
 };
@@ -299,6 +301,16 @@ deadline(const char *state, TimestampTz now)
 	return timeout ? ordflow_machine_deadline(timeout, now) : DT_NOEND;
 }
 
+/* An event that keeps the state keeps its deadline, but the timeout itself comes again. */
+static bool
+keeps_deadline(const MachineStep *step)
+{
+	const Transition *timeout = ordflow_machine_timeout("order", step->to_state);
+
+	return is(step->from_state, step->to_state) &&
+		!(timeout && is(timeout->event, step->event));
+}
+
 static void
 order_update(MachineStep *step)
 {
@@ -307,7 +319,7 @@ order_update(MachineStep *step)
 	TimestampTz due;
 
 	values[0] = ordflow_int8_array(step_order_ids(step), step->nkeys);
-	if (is(step->from_state, step->to_state))
+	if (keeps_deadline(step))
 	{
 		values[1] = TimestampTzGetDatum(step->now);
 		ordflow_execute(&touch_orders, values, NULL);

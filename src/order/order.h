@@ -131,8 +131,10 @@ extern int	ordflow_request_stock_demands(OrderRequest *request, int owner, Stock
 extern int	ordflow_request_limit_demands(OrderRequest *request, int owner, LimitDemand *demands);
 
 /* Problem objects of a refused demand, the index-th of its order, with its lines. */
-extern void ordflow_request_stock_refused(OrderRequest *request, const StockDemand *demand, int index);
-extern void ordflow_request_limit_refused(OrderRequest *request, const LimitDemand *demand, int index);
+extern void ordflow_request_stock_refused(OrderRequest *request, const StockDemand *demand,
+										  int index);
+extern void ordflow_request_limit_refused(OrderRequest *request, const LimitDemand *demand,
+										  int index);
 extern void ordflow_request_coupon_refused(OrderRequest *request, const CouponRefusal *refusal);
 
 /* Raises what a decided request was refused for. */
@@ -142,12 +144,23 @@ extern const char *ordflow_submit_result_name(SubmitResult result);
 
 /* ---- write.c: the rows of new orders ---- */
 
-/* Inserts the orders' own rows, claiming their keys; inserted[i] false = the key or number was taken. */
+/*
+ * Inserts the orders' own rows, claiming their keys; inserted[i] false: the key or
+ * the number was taken.
+ */
 extern void ordflow_orders_insert(OrderRequest **requests, int n, TimestampTz now,
 								  bool *inserted);
 
 /* Inserts lines, charges, history and movements of accepted orders. */
 extern void ordflow_orders_insert_rest(OrderRequest **requests, int n, TimestampTz now);
+
+/* ---- twin.c: a taken key ---- */
+
+/*
+ * The order's row collided: with its twin (duplicate, or key_conflict), or with
+ * another order's number (invalid).  False: neither is there any more, so try again.
+ */
+extern bool ordflow_settle_collision(OrderRequest *request);
 
 /* ---- order.c: the locked order, the machine's ops ---- */
 
@@ -183,7 +196,8 @@ extern void ordflow_order_apply(Order *order, const char *event, const char *to_
 								const char *reason, Jsonb *data);
 
 /* OF001 for a verb in the order's state; hint may be NULL. */
-pg_noreturn extern void ordflow_order_illegal(const Order *order, const char *event, const char *hint);
+pg_noreturn extern void ordflow_order_illegal(const Order *order, const char *event,
+											  const char *hint);
 
 /* One more row of an order's history that is no step of the machine. */
 extern void ordflow_order_note(const Order *order, const char *event, const char *reason,

@@ -122,7 +122,8 @@ payment_data(const Payment *payment, const char *result, int64 refund_id)
 static const char *
 give_back(const Payment *payment, Order *order, const char *result, const char *refund_state)
 {
-	int64		refund_id = ordflow_refund_payment(payment->payment_id, refund_state, result, order->now);
+	int64		refund_id = ordflow_refund_payment(payment->payment_id, refund_state, result,
+												   order->now);
 	Jsonb	   *data = payment_data(payment, result, refund_id);
 
 	if (strcmp(result, "late") == 0 && ordflow_order_is(order, "cancelled"))

@@ -94,7 +94,8 @@ static void
 note_invalid(OrderRequest *request)
 {
 	ordflow_request_problem_begin(request, SUBMIT_INVALID, "invalid");
-	ordflow_json_put_text(&request->detail, "sqlstate", unpack_sql_state(request->problem.sqlerrcode));
+	ordflow_json_put_text(&request->detail, "sqlstate",
+						  unpack_sql_state(request->problem.sqlerrcode));
 	ordflow_json_put_text(&request->detail, "message", request->problem.message);
 	ordflow_request_problem_end(request);
 }

@@ -1,6 +1,6 @@
 /*
  * refund.c
- *	  Money on its way back: refund_order, and what the provider said of it.
+ *	  Money on its way back.
  *
  * The money of k of a line's n units is round(payable x k / n) less what earlier
  * refunds of that line took, so the last unit's refund brings the line to its payable
@@ -15,13 +15,10 @@
 #include "order/order.h"
 
 PG_FUNCTION_INFO_V1(ordflow_refund_order);
-PG_FUNCTION_INFO_V1(ordflow_refund_done);
-PG_FUNCTION_INFO_V1(ordflow_refund_failed);
-PG_FUNCTION_INFO_V1(ordflow_release_refund);
 
 static Statement refund_payment = {
-	.sql = "INSERT INTO ordflow.refunds (order_id, payment_id, amount, currency, state, reason, actor, "
-	"created_at, updated_at) SELECT order_id, payment_id, amount, currency, $2, $3, $4, $5, $5 "
+	.sql = "INSERT INTO ordflow.refunds (order_id, payment_id, amount, currency, state, reason, "
+	"actor, created_at, updated_at) SELECT order_id, payment_id, amount, currency, $2, $3, $4, $5, $5 "
 	"FROM ordflow.payments WHERE payment_id = $1 RETURNING refund_id",
 	.nargs = 5,
 	.argtypes = {INT8OID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID}
@@ -32,8 +29,8 @@ static Statement refund_payment = {
 	"WHERE r.payment_id = p.payment_id), 0)"
 
 static Statement refund_rest = {
-	.sql = "INSERT INTO ordflow.refunds (order_id, payment_id, amount, currency, state, reason, actor, "
-	"created_at, updated_at) SELECT u.order_id, u.payment_id, u.rest, u.currency, 'due', $2, $3, $4, $4 "
+	.sql = "INSERT INTO ordflow.refunds (order_id, payment_id, amount, currency, state, reason, "
+	"actor, created_at, updated_at) SELECT u.order_id, u.payment_id, u.rest, u.currency, 'due', $2, $3, $4, $4 "
 	"FROM (SELECT p.order_id, p.payment_id, p.currency, " MONEY_LEFT " AS rest "
 	"FROM ordflow.payments p WHERE p.order_id = ANY ($1) AND p.result = 'applied') AS u "
 	"WHERE u.rest > 0",
@@ -65,7 +62,8 @@ static Statement insert_refund = {
 };
 
 static Statement refund_lines = {
-	.sql = "WITH u AS (SELECT * FROM unnest($3, $4, $5, $6) AS u (line_no, cancelled, returned, amount)), "
+	.sql = "WITH u AS ("
+	"SELECT * FROM unnest($3, $4, $5, $6) AS u (line_no, cancelled, returned, amount)), "
 	"rl AS (INSERT INTO ordflow.refund_lines (refund_id, line_no, quantity, amount) "
 	"SELECT $2, line_no, cancelled + returned, amount FROM u) "
 	"UPDATE ordflow.order_lines AS l SET cancelled = l.cancelled + u.cancelled, "
@@ -73,20 +71,6 @@ static Statement refund_lines = {
 	"WHERE l.order_id = $1 AND l.line_no = u.line_no",
 	.nargs = 6,
 	.argtypes = {INT8OID, INT8OID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, NUMERICARRAYOID}
-};
-
-static Statement lock_refund = {
-	.sql = "SELECT state, provider_refund_id FROM ordflow.refunds WHERE refund_id = $1 "
-	"FOR NO KEY UPDATE",
-	.nargs = 1,
-	.argtypes = {INT8OID}
-};
-
-static Statement set_refund = {
-	.sql = "UPDATE ordflow.refunds SET state = $2, provider_refund_id = coalesce($3, provider_refund_id), "
-	"error = $4, actor = $5, updated_at = $6 WHERE refund_id = $1",
-	.nargs = 6,
-	.argtypes = {INT8OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID}
 };
 
 /* ---- refunds that follow from something else ---- */
@@ -231,7 +215,8 @@ set_amount(Refund *refund, bool all, bool asked, Datum asked_amount)
 
 	if (asked)
 	{
-		ordflow_money_exact(asked_amount, refund->order.decimals, "the amount", &refund->amount, NULL);
+		ordflow_money_exact(asked_amount, refund->order.decimals, "the amount", &refund->amount,
+							NULL);
 		if (refund->amount <= 0)
 			ereport(ERROR,
 					errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -242,7 +227,7 @@ set_amount(Refund *refund, bool all, bool asked, Datum asked_amount)
 					errmsg("the refund is more than what is left of the payment"),
 					errdetail("Asked for %s, left %s %s.",
 							  DatumGetCString(DirectFunctionCall1(numeric_out, asked_amount)),
-							  DatumGetCString(DirectFunctionCall1(numeric_out, ordflow_money_numeric(refund->left, refund->order.decimals))),
+							  ordflow_money_text(refund->left, refund->order.decimals),
 							  refund->order.currency));
 	}
 	else
@@ -507,124 +492,4 @@ ordflow_refund_order(PG_FUNCTION_ARGS)
 		refund_order(&refund, named, n, asked, asked ? PG_GETARG_DATUM(2) : (Datum) 0);
 	SPI_finish();
 	PG_RETURN_INT64(refund.refund_id);
-}
-
-/* ---- what became of it ---- */
-
-/* Locks a refund and returns its state: OF004 when there is none. */
-static char *
-lock_refund_state(int64 refund_id, char **provider_refund_id)
-{
-	Datum		values[1] = {Int64GetDatum(refund_id)};
-
-	if (ordflow_execute(&lock_refund, values, NULL) == 0)
-		ereport(ERROR,
-				errcode(ERRCODE_ORDFLOW_NO_SUCH_OBJECT),
-				errmsg("refund %lld does not exist", (long long) refund_id));
-	*provider_refund_id = ordflow_result_text(0, 2);
-	return ordflow_result_text(0, 1);
-}
-
-static void
-set_refund_state(int64 refund_id, const char *state, const char *provider_refund_id,
-				 const char *error)
-{
-	Datum		values[6];
-	char		nulls[7] = "      ";
-
-	values[0] = Int64GetDatum(refund_id);
-	values[1] = CStringGetTextDatum(state);
-	ORDFLOW_SET_TEXT(values, nulls, 2, provider_refund_id);
-	ORDFLOW_SET_TEXT(values, nulls, 3, error);
-	values[4] = CStringGetTextDatum(ordflow_actor());
-	values[5] = TimestampTzGetDatum(GetCurrentTimestamp());
-	ordflow_execute(&set_refund, values, nulls);
-}
-
-static void
-refund_illegal(int64 refund_id, const char *state, const char *what, const char *hint)
-{
-	ereport(ERROR,
-			errcode(ERRCODE_ORDFLOW_ILLEGAL_TRANSITION),
-			errmsg("refund %lld is %s and cannot be %s", (long long) refund_id, state, what),
-			hint ? errhint("%s", hint) : 0);
-}
-
-Datum
-ordflow_refund_done(PG_FUNCTION_ARGS)
-{
-	int64		refund_id;
-	char	   *provider_refund_id;
-	char	   *known_id;
-	char	   *state;
-	const char *result = "applied";
-
-	ordflow_require_version();
-	ordflow_require_not_null(fcinfo, 0, "refund_id");
-	refund_id = PG_GETARG_INT64(0);
-	provider_refund_id = ordflow_arg_text(fcinfo, 1, "provider_refund_id");
-
-	SPI_connect();
-	state = lock_refund_state(refund_id, &known_id);
-	if (strcmp(state, "done") == 0 && known_id != NULL && strcmp(known_id, provider_refund_id) == 0)
-		result = "duplicate";
-	else if (strcmp(state, "done") == 0)
-		refund_illegal(refund_id, state, "done again with another provider_refund_id", NULL);
-	else if (strcmp(state, "held") == 0)
-		refund_illegal(refund_id, state, "done", "Look at its payment, then call ordflow.release_refund() or ordflow.refund_failed().");
-	else
-		set_refund_state(refund_id, "done", provider_refund_id, NULL);
-	SPI_finish();
-	PG_RETURN_TEXT_P(cstring_to_text(result));
-}
-
-Datum
-ordflow_refund_failed(PG_FUNCTION_ARGS)
-{
-	int64		refund_id;
-	char	   *error;
-	char	   *known_id;
-	char	   *state;
-	const char *result = "applied";
-
-	ordflow_require_version();
-	ordflow_require_not_null(fcinfo, 0, "refund_id");
-	ordflow_require_not_null(fcinfo, 1, "error");
-	refund_id = PG_GETARG_INT64(0);
-	error = text_to_cstring(PG_GETARG_TEXT_PP(1));
-
-	SPI_connect();
-	state = lock_refund_state(refund_id, &known_id);
-	if (strcmp(state, "failed") == 0)
-		result = "duplicate";
-	else if (strcmp(state, "done") == 0)
-		refund_illegal(refund_id, state, "failed", NULL);
-	else
-		set_refund_state(refund_id, "failed", NULL, error);
-	SPI_finish();
-	PG_RETURN_TEXT_P(cstring_to_text(result));
-}
-
-Datum
-ordflow_release_refund(PG_FUNCTION_ARGS)
-{
-	int64		refund_id;
-	char	   *known_id;
-	char	   *state;
-	const char *result = "applied";
-
-	ordflow_require_version();
-	ordflow_require_not_null(fcinfo, 0, "refund_id");
-	refund_id = PG_GETARG_INT64(0);
-
-	SPI_connect();
-	state = lock_refund_state(refund_id, &known_id);
-	if (strcmp(state, "due") == 0)
-		result = "duplicate";
-	else if (strcmp(state, "held") != 0)
-		refund_illegal(refund_id, state, "released", NULL);
-	else
-		set_refund_state(refund_id, "due", NULL, NULL);
-	SPI_finish();
-	PG_RETURN_TEXT_P(cstring_to_text(result));
 }

@@ -79,12 +79,15 @@ static const struct
 		"the coupon cannot be used for this order", "Submit without the coupon, or with another."},
 	[SUBMIT_UNKNOWN_OBJECT] = {"unknown_object", ERRCODE_ORDFLOW_NO_SUCH_OBJECT,
 		"the order names something that does not exist",
-	"receive_stock() creates a sku at a location, create_coupon() a coupon; \"stock\": false is for lines without stock."},
+		"receive_stock() creates a sku at a location, create_coupon() a coupon; "
+	"\"stock\": false is for lines without stock."},
 	[SUBMIT_KEY_CONFLICT] = {"key_conflict", ERRCODE_ORDFLOW_KEY_REUSED,
 		"the idempotency key belongs to an order with other arguments",
-	"A repeat must have the same customer, lines, coupon, currency and charges; another order needs another key."},
+		"A repeat must have the same customer, lines, coupon, currency and charges; "
+	"another order needs another key."},
 	[SUBMIT_LIMIT_REACHED] = {"limit_reached", ERRCODE_ORDFLOW_LIMIT_REACHED,
-		"the order is above a purchase limit", "Reduce the quantity; a guest cannot buy what is limited per customer."},
+		"the order is above a purchase limit",
+	"Reduce the quantity; a guest cannot buy what is limited per customer."},
 	[SUBMIT_INVALID] = {"invalid", 0, NULL, NULL},
 	[SUBMIT_REFUSED] = {"refused", 0, NULL, NULL},
 };
@@ -142,6 +145,7 @@ static bool
 check_unit_price(Datum price, const char *what, Problem *problem)
 {
 	Numeric		number = DatumGetNumeric(price);
+	Datum		limit = NumericGetDatum(int64_to_numeric(PRICE_WHOLE_MAX));
 	Datum		rounded;
 
 	if (numeric_is_nan(number) || numeric_is_inf(number))
@@ -153,8 +157,7 @@ check_unit_price(Datum price, const char *what, Problem *problem)
 							  "A deduction belongs into \"charges\".",
 							  "%s: \"unit_price\" may not be negative", what);
 	rounded = DirectFunctionCall2(numeric_round, price, Int32GetDatum(PRICE_DECIMALS_MAX));
-	if (DatumGetInt32(DirectFunctionCall2(numeric_cmp, price,
-										  NumericGetDatum(int64_to_numeric(PRICE_WHOLE_MAX)))) >= 0 ||
+	if (DatumGetInt32(DirectFunctionCall2(numeric_cmp, price, limit)) >= 0 ||
 		!DatumGetBool(DirectFunctionCall2(numeric_eq, price, rounded)))
 		return ordflow_refuse(problem, ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE,
 							  "A price has at most 15 digits before and 10 after the point.", NULL,
@@ -385,10 +388,9 @@ ordflow_request_price(OrderRequest *request, TimestampTz now)
 	if (request->payable < 0)
 		ordflow_refuse(&request->problem, ERRCODE_INVALID_PARAMETER_VALUE,
 					   psprintf("The goods come to %s, the charges to %s.",
-								DatumGetCString(DirectFunctionCall1(numeric_out,
-																	ordflow_money_numeric(request->subtotal - request->discount, request->decimals))),
-								DatumGetCString(DirectFunctionCall1(numeric_out,
-																	ordflow_money_numeric(request->charges_total, request->decimals)))),
+								ordflow_money_text(request->subtotal - request->discount,
+												   request->decimals),
+								ordflow_money_text(request->charges_total, request->decimals)),
 					   NULL, "the order would be payable below zero");
 	else if (request->payable > MONEY_MAX)
 		ordflow_refuse(&request->problem, ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE, NULL, NULL,

@@ -12,8 +12,8 @@
 PG_FUNCTION_INFO_V1(ordflow_ship_order);
 
 static Statement read_lines = {
-	.sql = "SELECT line_no::bigint, stock_id, limit_id, quantity, shipped, returned, cancelled, payable, "
-	"refunded FROM ordflow.order_lines WHERE order_id = $1 ORDER BY line_no",
+	.sql = "SELECT line_no::bigint, stock_id, limit_id, quantity, shipped, returned, cancelled, "
+	"payable, refunded FROM ordflow.order_lines WHERE order_id = $1 ORDER BY line_no",
 	.nargs = 1,
 	.argtypes = {INT8OID}
 };

@@ -4,8 +4,8 @@
  *
  * In this order, and set by set for a bulk call: the orders' own rows (which
  * claim the idempotency keys; a twin waits there for the first's end), stock,
- * purchase limits, coupons, then lines, history and movements.  So whoever loses the race for a key has
- * taken nothing yet, and all callers meet the locks in one order.
+ * purchase limits, coupons, then lines, history and movements.  So whoever loses the
+ * race for a key has taken nothing yet, and all callers meet the locks in one order.
  *
  * A refused order of a bulk call is withdrawn: its rows are deleted and what it
  * took is given back, within the call and without a subtransaction.  A
@@ -29,40 +29,6 @@ PG_FUNCTION_INFO_V1(ordflow_submit_orders);
 /* how often a key may be found taken and then free again before we give up */
 #define CLAIM_TRIES_MAX 10
 
-static Statement find_twin = {
-	.sql = "SELECT order_id, currency, coupon FROM ordflow.orders "
-	"WHERE customer = $1 AND idempotency_key = $2",
-	.nargs = 2,
-	.argtypes = {TEXTOID, TEXTOID}
-};
-
-static Statement find_guest_twin = {
-	.sql = "SELECT order_id, currency, coupon FROM ordflow.orders "
-	"WHERE customer IS NULL AND idempotency_key = $1",
-	.nargs = 1,
-	.argtypes = {TEXTOID}
-};
-
-static Statement find_number = {
-	.sql = "SELECT 1 FROM ordflow.orders WHERE order_no = $1",
-	.nargs = 1,
-	.argtypes = {TEXTOID}
-};
-
-static Statement twin_lines = {
-	.sql = "SELECT sku, location, quantity, unit_price, metadata FROM ordflow.order_lines "
-	"WHERE order_id = $1 ORDER BY line_no",
-	.nargs = 1,
-	.argtypes = {INT8OID}
-};
-
-static Statement twin_charges = {
-	.sql = "SELECT code, amount FROM ordflow.order_charges WHERE order_id = $1 AND NOT added "
-	"ORDER BY charge_no",
-	.nargs = 1,
-	.argtypes = {INT8OID}
-};
-
 static Statement delete_order = {
 	.sql = "WITH l AS (DELETE FROM ordflow.order_lines WHERE order_id = $1), "
 	"c AS (DELETE FROM ordflow.order_charges WHERE order_id = $1), "
@@ -71,119 +37,6 @@ static Statement delete_order = {
 	.nargs = 1,
 	.argtypes = {INT8OID}
 };
-
-/* ---- the twin of a taken key ---- */
-
-static bool
-same_text(const char *a, const char *b)
-{
-	if (a == NULL || b == NULL)
-		return a == b;
-	return strcmp(a, b) == 0;
-}
-
-static bool
-same_lines(const OrderRequest *request, int64 order_id)
-{
-	Datum		values[1] = {Int64GetDatum(order_id)};
-
-	if (ordflow_execute(&twin_lines, values, NULL) != request->nlines)
-		return false;
-	for (int i = 0; i < request->nlines; i++)
-	{
-		const OrderLine *line = &request->lines[i];
-		bool		isnull;
-		Datum		price = ordflow_result(i, 4, &isnull);
-		Datum		metadata = ordflow_result(i, 5, &isnull);
-
-		if (!same_text(line->sku, ordflow_result_text(i, 1)) ||
-			!same_text(line->location, ordflow_result_text(i, 2)) ||
-			line->quantity != ordflow_result_int64(i, 3) ||
-			!DatumGetBool(DirectFunctionCall2(numeric_eq, line->unit_price, price)) ||
-			isnull != (line->metadata == NULL))
-			return false;
-		if (!isnull && compareJsonbContainers(&line->metadata->root,
-											  &DatumGetJsonbP(metadata)->root) != 0)
-			return false;
-	}
-	return true;
-}
-
-static bool
-same_charges(const OrderRequest *request, int64 order_id)
-{
-	Datum		values[1] = {Int64GetDatum(order_id)};
-
-	if (ordflow_execute(&twin_charges, values, NULL) != request->ncharges)
-		return false;
-	for (int i = 0; i < request->ncharges; i++)
-	{
-		bool		isnull;
-		Datum		amount = ordflow_result(i, 2, &isnull);
-		Datum		asked = ordflow_money_numeric(request->charges[i].amount, request->decimals);
-
-		if (!same_text(request->charges[i].code, ordflow_result_text(i, 1)) ||
-			!DatumGetBool(DirectFunctionCall2(numeric_eq, amount, asked)))
-			return false;
-	}
-	return true;
-}
-
-static bool
-twin_found(const OrderRequest *request)
-{
-	Datum		values[2];
-
-	if (request->idempotency_key == NULL)
-		return false;
-	if (request->customer == NULL)
-	{
-		values[0] = CStringGetTextDatum(request->idempotency_key);
-		return ordflow_execute(&find_guest_twin, values, NULL) == 1;
-	}
-	values[0] = CStringGetTextDatum(request->customer);
-	values[1] = CStringGetTextDatum(request->idempotency_key);
-	return ordflow_execute(&find_twin, values, NULL) == 1;
-}
-
-/*
- * The order's row collided: with its twin, or with another order's number.
- * False: neither is there any more, so try again.
- */
-static bool
-settle_collision(OrderRequest *request)
-{
-	Datum		values[1];
-
-	if (twin_found(request))
-	{
-		int64		order_id = ordflow_result_int64(0, 1);
-		bool		same = same_text(request->currency, ordflow_result_text(0, 2)) &&
-			same_text(request->coupon_code, ordflow_result_text(0, 3));
-
-		same = same && same_lines(request, order_id) && same_charges(request, order_id);
-		request->order_id = order_id;
-		if (same)
-		{
-			request->result = SUBMIT_DUPLICATE;
-			return true;
-		}
-		ordflow_request_problem_begin(request, SUBMIT_KEY_CONFLICT, "key_conflict");
-		ordflow_json_put_text(&request->detail, "idempotency_key", request->idempotency_key);
-		ordflow_json_put_int64(&request->detail, "order_id", order_id);
-		ordflow_request_problem_end(request);
-		return true;
-	}
-
-	values[0] = CStringGetTextDatum(request->number);
-	if (ordflow_execute(&find_number, values, NULL) == 0)
-		return false;
-	request->result = SUBMIT_INVALID;
-	ordflow_refuse(&request->problem, ERRCODE_UNIQUE_VIOLATION, NULL,
-				   request->order_no ? NULL : "Submit again.",
-				   "an order with the number \"%s\" exists", request->number);
-	return true;
-}
 
 /* ---- taking, and giving back ---- */
 
@@ -412,6 +265,14 @@ user_effects_or_refuse(OrderRequest *request, TimestampTz now)
 
 /* ---- the path ---- */
 
+static bool
+same_text(const char *a, const char *b)
+{
+	if (a == NULL || b == NULL)
+		return a == b;
+	return strcmp(a, b) == 0;
+}
+
 static int
 compare_claims(const void *a, const void *b)
 {
@@ -437,7 +298,10 @@ same_claim(const OrderRequest *a, const OrderRequest *b)
 static int
 compare_ordinals(const void *a, const void *b)
 {
-	return (*(const OrderRequest *const *) a)->ordinal - (*(const OrderRequest *const *) b)->ordinal;
+	const OrderRequest *l = *(const OrderRequest *const *) a;
+	const OrderRequest *r = *(const OrderRequest *const *) b;
+
+	return l->ordinal - r->ordinal;
 }
 
 /* Decides requests[] whose rows have been inserted; in the order of the call. */
@@ -498,7 +362,8 @@ submit_pass(OrderRequest **requests, int n, TimestampTz now, bool bulk)
 		submit_inserted(mine, nmine, now, bulk);
 
 	for (int i = 0; i < n; i++)
-		if (!inserted[i] && !settle_collision(requests[i]) && ++requests[i]->tries > CLAIM_TRIES_MAX)
+		if (!inserted[i] && !ordflow_settle_collision(requests[i]) &&
+			++requests[i]->tries > CLAIM_TRIES_MAX)
 			ereport(ERROR,
 					errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 					errmsg("could not claim the idempotency key of order %d",
@@ -561,6 +426,8 @@ enum
 static void
 request_from_arguments(OrderRequest *request, FunctionCallInfo fcinfo)
 {
+	const char *currency;
+
 	ordflow_require_not_null(fcinfo, SUBMIT_LINES, "lines");
 	ordflow_require_not_null(fcinfo, SUBMIT_METADATA, "metadata");
 	ordflow_require_not_null(fcinfo, SUBMIT_CHARGES, "charges");
@@ -574,8 +441,8 @@ request_from_arguments(OrderRequest *request, FunctionCallInfo fcinfo)
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("\"metadata\" must be a JSON object"));
 
-	if (!ordflow_request_set_currency(request,
-									  ordflow_arg_text_or_null(fcinfo, SUBMIT_CURRENCY, "currency")) ||
+	currency = ordflow_arg_text_or_null(fcinfo, SUBMIT_CURRENCY, "currency");
+	if (!ordflow_request_set_currency(request, currency) ||
 		(!PG_ARGISNULL(SUBMIT_PAY_WITHIN) &&
 		 !ordflow_request_set_pay_within(request, PG_GETARG_INTERVAL_P(SUBMIT_PAY_WITHIN))) ||
 		!ordflow_request_set_lines(request, &PG_GETARG_JSONB_P(SUBMIT_LINES)->root) ||

@@ -156,7 +156,8 @@ ordflow_extend_order(PG_FUNCTION_ARGS)
 	if (ordflow_order_is(&order, "pending_payment"))
 		order.due_at = order.expires_at;
 	if (order.due_at == DT_NOEND)
-		ordflow_order_illegal(&order, "extend", "Only an order that waits for payment or receipt has a deadline.");
+		ordflow_order_illegal(&order, "extend",
+							  "Only an order that waits for payment or receipt has a deadline.");
 	if (order.now >= order.due_at)
 		ereport(ERROR,
 				errcode(ERRCODE_ORDFLOW_ILLEGAL_TRANSITION),
@@ -221,7 +222,8 @@ ordflow_add_charge(PG_FUNCTION_ARGS)
 	SPI_connect();
 	ordflow_order_require(PG_GETARG_INT64(0), &order);
 	if (!ordflow_order_is(&order, "pending_payment") || order.now >= order.expires_at)
-		ordflow_order_illegal(&order, "add_charge", "A charge can be added until the order is paid or its payment deadline has passed.");
+		ordflow_order_illegal(&order, "add_charge",
+							  "A charge can be added until the order is paid or its payment deadline has passed.");
 	ordflow_money_exact(PG_GETARG_DATUM(2), order.decimals, "the amount", &amount, NULL);
 	if (order.payable + amount < 0)
 		ereport(ERROR,

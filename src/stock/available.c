@@ -17,6 +17,7 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 
+#include "stock/row.h"
 #include "stock/stock.h"
 
 /* The distinct (sku, location) of a batch. */
@@ -61,8 +62,7 @@ pair_equal(Pair a, Pair b)
 typedef struct StockRow
 {
 	Pair		pair;
-	int64		stock_id;		/* 0: no such (sku, location) */
-	int64		available;
+	StockRowRef ref;
 	int64		taken;			/* by owners granted so far */
 	bool		is_short;		/* some owner was refused for want of it */
 } StockRow;
@@ -78,13 +78,6 @@ typedef struct Batch
 	int			nowners;
 } Batch;
 
-static Statement take_one = {
-	.sql = "UPDATE ordflow.stock SET available = available - $3"
-	" WHERE sku = $1 AND location = $2 AND available >= $3 RETURNING stock_id",
-	.nargs = 3,
-	.argtypes = {TEXTOID, TEXTOID, INT8OID}
-};
-
 /*
  * Expired holds are few, lines of holds many: OFFSET 0 keeps the planner from a
  * hash over all the lines, here and below.
@@ -99,48 +92,12 @@ static Statement look_at_one = {
 	.argtypes = {TEXTOID, TEXTOID, TIMESTAMPTZOID}
 };
 
-#define RESOLVE_ROWS \
-	"SELECT i.n, s.stock_id, s.available" \
-	" FROM unnest($1, $2) WITH ORDINALITY AS i (sku, location, n)" \
-	" JOIN ordflow.stock s ON s.sku = i.sku AND s.location = i.location"
-
-static Statement lock_rows = {
-	.sql = RESOLVE_ROWS " ORDER BY s.stock_id FOR NO KEY UPDATE OF s",
-	.nargs = 2,
-	.argtypes = {TEXTARRAYOID, TEXTARRAYOID}
-};
-
 static Statement look_at_rows = {
-	.sql = RESOLVE_ROWS,
+	.sql = "SELECT i.n, s.stock_id, s.available"
+	" FROM unnest($1, $2) WITH ORDINALITY AS i (sku, location, n)"
+	" JOIN ordflow.stock s ON s.sku = i.sku AND s.location = i.location",
 	.nargs = 2,
 	.argtypes = {TEXTARRAYOID, TEXTARRAYOID}
-};
-
-static Statement take_rows = {
-	.sql = "UPDATE ordflow.stock s SET available = s.available - t.quantity"
-	" FROM unnest($1, $2) AS t (stock_id, quantity) WHERE s.stock_id = t.stock_id",
-	.nargs = 2,
-	.argtypes = {INT8ARRAYOID, INT8ARRAYOID}
-};
-
-static Statement lock_for_giving = {
-	.sql = "SELECT FROM ordflow.stock WHERE stock_id = ANY ($1)"
-	" ORDER BY stock_id FOR NO KEY UPDATE",
-	.nargs = 1,
-	.argtypes = {INT8ARRAYOID}
-};
-
-static Statement give_one = {
-	.sql = "UPDATE ordflow.stock SET available = available + $2 WHERE stock_id = $1",
-	.nargs = 2,
-	.argtypes = {INT8OID, INT8OID}
-};
-
-static Statement give_rows = {
-	.sql = "UPDATE ordflow.stock s SET available = s.available + t.quantity"
-	" FROM unnest($1, $2) AS t (stock_id, quantity) WHERE s.stock_id = t.stock_id",
-	.nargs = 2,
-	.argtypes = {INT8ARRAYOID, INT8ARRAYOID}
 };
 
 static Statement sum_expired = {
@@ -191,9 +148,9 @@ batch_init(Batch *batch, StockDemand *demands, int ndemands, bool *granted, int 
 	pairs_destroy(hash);
 }
 
-/* Reads stock_id and available of the rows, under their locks or not. */
+/* Reads stock_id and available of the rows, without a lock. */
 static void
-batch_read(Batch *batch, Statement *statement)
+batch_look(Batch *batch)
 {
 	const char **skus = palloc(sizeof(char *) * batch->nrows);
 	const char **locations = palloc(sizeof(char *) * batch->nrows);
@@ -204,18 +161,18 @@ batch_read(Batch *batch, Statement *statement)
 	{
 		skus[i] = batch->rows[i].pair.sku;
 		locations[i] = batch->rows[i].pair.location;
-		batch->rows[i].stock_id = 0;
-		batch->rows[i].available = 0;
+		batch->rows[i].ref.stock_id = 0;
+		batch->rows[i].ref.available = 0;
 	}
 	values[0] = ordflow_text_array(skus, batch->nrows);
 	values[1] = ordflow_text_array(locations, batch->nrows);
-	found = ordflow_execute(statement, values, NULL);
+	found = ordflow_execute(&look_at_rows, values, NULL);
 	for (uint64 i = 0; i < found; i++)
 	{
 		StockRow   *row = &batch->rows[ordflow_result_int64(i, 1) - 1];
 
-		row->stock_id = ordflow_result_int64(i, 2);
-		row->available = ordflow_result_int64(i, 3);
+		row->ref.stock_id = ordflow_result_int64(i, 2);
+		row->ref.available = ordflow_result_int64(i, 3);
 	}
 	SPI_freetuptable(SPI_tuptable);
 }
@@ -231,12 +188,12 @@ decide_owner(Batch *batch, int first, int last)
 		StockDemand *demand = &batch->demands[i];
 		StockRow   *row = batch->row_of[i];
 
-		demand->stock_id = row->stock_id;
-		demand->available = row->available - row->taken;
+		demand->stock_id = row->ref.stock_id;
+		demand->available = row->ref.available - row->taken;
 		if (demand->stock_id != 0 && demand->quantity <= demand->available)
 			continue;
 		granted = false;
-		row->is_short = row->stock_id != 0;
+		row->is_short = row->ref.stock_id != 0;
 	}
 	if (granted)
 		for (int i = first; i < last; i++)
@@ -268,6 +225,15 @@ batch_decide(Batch *batch)
 	}
 }
 
+static bool
+batch_is_short(const Batch *batch)
+{
+	for (int i = 0; i < batch->nrows; i++)
+		if (batch->rows[i].is_short)
+			return true;
+	return false;
+}
+
 /* Releases expired holds on the rows that fell short; true when there were some. */
 static bool
 batch_release_expired(const Batch *batch)
@@ -277,58 +243,108 @@ batch_release_expired(const Batch *batch)
 
 	for (int i = 0; i < batch->nrows; i++)
 		if (batch->rows[i].is_short)
-			stock_ids[n++] = batch->rows[i].stock_id;
+			stock_ids[n++] = batch->rows[i].ref.stock_id;
 	return n > 0 && ordflow_stock_release_expired(stock_ids, n, GetCurrentTimestamp()) > 0;
 }
 
-static void
-batch_take(const Batch *batch)
+static int
+compare_stock_ids(const void *a, const void *b)
 {
-	int64	   *stock_ids = palloc(sizeof(int64) * batch->nrows);
-	int64	   *quantities = palloc(sizeof(int64) * batch->nrows);
-	Datum		values[2];
-	int			n = 0;
+	int64		l = (*(StockRow *const *) a)->ref.stock_id;
+	int64		r = (*(StockRow *const *) b)->ref.stock_id;
+
+	return (l > r) - (l < r);
+}
+
+/* Locks the rows of the batch in the order of stock_id. */
+static void
+batch_lock(Batch *batch, StockRows *rows)
+{
+	StockRow  **sorted = palloc(sizeof(StockRow *) * batch->nrows);
 
 	for (int i = 0; i < batch->nrows; i++)
 	{
-		if (batch->rows[i].taken == 0)
-			continue;
-		stock_ids[n] = batch->rows[i].stock_id;
-		quantities[n++] = batch->rows[i].taken;
+		CHECK_FOR_INTERRUPTS();
+		sorted[i] = &batch->rows[i];
+		ordflow_stock_row_find(rows, sorted[i]->pair.sku, sorted[i]->pair.location,
+							   &sorted[i]->ref);
 	}
-	if (n == 0)
-		return;
-	values[0] = ordflow_int8_array(stock_ids, n);
-	values[1] = ordflow_int8_array(quantities, n);
-	if (ordflow_execute(&take_rows, values, NULL) != n)
-		elog(ERROR, "a locked row of stock is missing");
+	qsort(sorted, batch->nrows, sizeof(StockRow *), compare_stock_ids);
+	for (int i = 0; i < batch->nrows; i++)
+		if (sorted[i]->ref.stock_id != 0)
+			ordflow_stock_row_lock(rows, &sorted[i]->ref);
+	pfree(sorted);
+}
+
+static void
+batch_take(Batch *batch, StockRows *rows)
+{
+	for (int i = 0; i < batch->nrows; i++)
+		if (batch->rows[i].taken > 0)
+			ordflow_stock_row_set(rows, &batch->rows[i].ref,
+								  batch->rows[i].ref.available - batch->rows[i].taken);
 }
 
 static void
 reserve_many(StockDemand *demands, int ndemands, bool *granted, int nowners)
 {
 	Batch		batch;
+	StockRows	rows;
 	bool	   *wanted = palloc(sizeof(bool) * nowners);
 
 	memcpy(wanted, granted, sizeof(bool) * nowners);
 	batch_init(&batch, demands, ndemands, granted, nowners);
 	if (batch.nrows == 0)
 		return;
-	batch_read(&batch, &lock_rows);
+	ordflow_stock_rows_open(&rows, STOCK_BY_NAME);
+	batch_lock(&batch, &rows);
 	batch_decide(&batch);
-	if (batch_release_expired(&batch))
+	if (batch_is_short(&batch))
 	{
-		batch_read(&batch, &lock_rows);
-		memcpy(granted, wanted, sizeof(bool) * nowners);
-		batch_decide(&batch);
+		bool		released;
+
+		ordflow_stock_rows_close(&rows);
+		released = batch_release_expired(&batch);
+		ordflow_stock_rows_open(&rows, STOCK_BY_NAME);
+		if (released)
+		{
+			batch_lock(&batch, &rows);
+			memcpy(granted, wanted, sizeof(bool) * nowners);
+			batch_decide(&batch);
+		}
 	}
-	batch_take(&batch);
+	batch_take(&batch, &rows);
+	ordflow_stock_rows_close(&rows);
+}
+
+/* Takes the demand from its row if it is there; false: not taken. */
+static bool
+take_one(StockDemand *demand)
+{
+	StockRows	rows;
+	StockRowRef ref;
+	bool		taken = false;
+
+	ordflow_stock_rows_open(&rows, STOCK_BY_NAME);
+	ordflow_stock_row_find(&rows, demand->sku, demand->location, &ref);
+	/* sold out is answered without waiting for anybody */
+	if (ref.stock_id != 0 && ref.available >= demand->quantity)
+	{
+		ordflow_stock_row_lock(&rows, &ref);
+		taken = ref.stock_id != 0 && ref.available >= demand->quantity;
+	}
+	if (taken)
+	{
+		demand->stock_id = ref.stock_id;
+		ordflow_stock_row_set(&rows, &ref, ref.available - demand->quantity);
+	}
+	ordflow_stock_rows_close(&rows);
+	return taken;
 }
 
 /*
- * One demand, the common case: a hit is one statement.  A miss is answered
- * without a lock unless expired holds stand there or units came in meanwhile; false:
- * it is not answered.
+ * One demand, the common case.  A miss is answered without a lock unless expired
+ * holds stand there or units came in meanwhile; false: it is not answered.
  */
 static bool
 reserve_one(StockDemand *demand, bool *granted)
@@ -337,16 +353,11 @@ reserve_one(StockDemand *demand, bool *granted)
 	uint64		found;
 	bool		isnull;
 
+	if (take_one(demand))
+		return true;
+
 	values[0] = CStringGetTextDatum(demand->sku);
 	values[1] = CStringGetTextDatum(demand->location);
-	values[2] = Int64GetDatum(demand->quantity);
-	if (ordflow_execute(&take_one, values, NULL) == 1)
-	{
-		demand->stock_id = ordflow_result_int64(0, 1);
-		SPI_freetuptable(SPI_tuptable);
-		return true;
-	}
-
 	values[2] = TimestampTzGetDatum(GetCurrentTimestamp());
 	found = ordflow_execute(&look_at_one, values, NULL);
 	demand->stock_id = found == 0 ? 0 : ordflow_result_int64(0, 1);
@@ -382,14 +393,14 @@ add_expired(Batch *batch)
 	uint64		found;
 
 	for (int i = 0; i < batch->nrows; i++)
-		stock_ids[i] = batch->rows[i].stock_id;
+		stock_ids[i] = batch->rows[i].ref.stock_id;
 	values[0] = TimestampTzGetDatum(GetCurrentTimestamp());
 	values[1] = ordflow_int8_array(stock_ids, batch->nrows);
 	found = ordflow_execute(&sum_expired, values, NULL);
 	for (uint64 i = 0; i < found; i++)
 		for (int j = 0; j < batch->nrows; j++)
-			if (batch->rows[j].stock_id == ordflow_result_int64(i, 1))
-				batch->rows[j].available += ordflow_result_int64(i, 2);
+			if (batch->rows[j].ref.stock_id == ordflow_result_int64(i, 1))
+				batch->rows[j].ref.available += ordflow_result_int64(i, 2);
 	SPI_freetuptable(SPI_tuptable);
 }
 
@@ -401,34 +412,35 @@ ordflow_stock_look(StockDemand *demands, int ndemands)
 	if (ndemands == 0)
 		return;
 	batch_init(&batch, demands, ndemands, NULL, 0);
-	batch_read(&batch, &look_at_rows);
+	batch_look(&batch);
 	add_expired(&batch);
 	for (int i = 0; i < ndemands; i++)
 	{
-		demands[i].stock_id = batch.row_of[i]->stock_id;
-		demands[i].available = batch.row_of[i]->available;
+		demands[i].stock_id = batch.row_of[i]->ref.stock_id;
+		demands[i].available = batch.row_of[i]->ref.available;
 	}
 }
 
 void
 ordflow_stock_give(const int64 *stock_ids, const int64 *quantities, int n)
 {
-	Datum		values[2];
+	StockRows	rows;
+	StockRowRef *refs = palloc(sizeof(StockRowRef) * Max(n, 1));
 
 	if (n == 0)
 		return;
-	if (n == 1)
+	ordflow_stock_rows_open(&rows, STOCK_BY_ID);
+	for (int i = 0; i < n; i++)
 	{
-		values[0] = Int64GetDatum(stock_ids[0]);
-		values[1] = Int64GetDatum(quantities[0]);
-		ordflow_execute(&give_one, values, NULL);
-		return;
+		CHECK_FOR_INTERRUPTS();
+		ordflow_stock_row_find_id(&rows, stock_ids[i], &refs[i]);
+		if (refs[i].stock_id != 0)
+			ordflow_stock_row_lock(&rows, &refs[i]);
+		if (refs[i].stock_id != 0)
+			ordflow_stock_row_set(&rows, &refs[i],
+								  ordflow_stock_sum(refs[i].available, quantities[i]));
 	}
-	/* an UPDATE with a join locks in no certain order */
-	values[0] = ordflow_int8_array(stock_ids, n);
-	values[1] = ordflow_int8_array(quantities, n);
-	ordflow_execute(&lock_for_giving, values, NULL);
-	ordflow_execute(&give_rows, values, NULL);
+	ordflow_stock_rows_close(&rows);
 }
 
 void

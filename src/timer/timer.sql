@@ -11,7 +11,7 @@ CREATE TABLE ordflow.parked (
     CONSTRAINT parked_pkey PRIMARY KEY (target, key, event)
 );
 COMMENT ON TABLE ordflow.parked IS
-'Objects whose timeout failed: each is tried again at retry_at, after 1 second, doubling to 1 hour, and leaves this table when it succeeds.';
+'Objects whose timeout failed: each is tried again at retry_at, after 1 second, doubling to 1 hour, and leaves this table when it succeeds or is not due any more.';
 COMMENT ON COLUMN ordflow.parked.target IS 'The table''s qualified name.';
 COMMENT ON COLUMN ordflow.parked.key IS 'The row''s key as text.';
 COMMENT ON COLUMN ordflow.parked.event IS

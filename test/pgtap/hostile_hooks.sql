@@ -3,7 +3,7 @@
 -- All steps are done by a superuser, whose rights would be worth having. The attacks stand in a
 -- table of the attacker; the hook tries each of them, and notes as whom and with what result.
 BEGIN;
-SELECT plan(42);
+SELECT plan(44);
 
 CREATE ROLE ordflow_evil;
 CREATE ROLE ordflow_other;
@@ -140,6 +140,23 @@ SELECT pg_temp.nothing_gained('expire');
 SELECT result FROM ordflow.submit_orders('[{"lines": [{"sku": "pgtap-evil", "quantity": 1, "unit_price": 2}]},
     {"lines": [{"sku": "pgtap-evil", "quantity": 1, "unit_price": 2}]}]') \g /dev/null
 SELECT pg_temp.nothing_gained('submit');
+
+-- the clock: only a superuser may run ahead of it, and in the hook nobody is
+SELECT ordflow.submit_order(NULL, '[{"sku": "pgtap-evil", "quantity": 1, "unit_price": 2}]') AS waiting \gset
+SET ROLE ordflow_evil;
+CREATE FUNCTION evil.haste(object jsonb, args jsonb) RETURNS void LANGUAGE sql AS
+    $$ SELECT ordflow.run_due(clock_timestamp() + interval '1 year') $$;
+SELECT ordflow.add_effect('order', 'submit', 'evil.haste(jsonb, jsonb)') \g /dev/null
+RESET ROLE;
+SELECT ordflow.submit_order(NULL, '[{"sku": "pgtap-evil", "quantity": 1, "unit_price": 2}]') \g /dev/null
+SELECT is(state, 'pending_payment', 'a hook that calls run_due(next year) expires nothing') FROM ordflow.orders
+    WHERE order_id = :waiting;
+SELECT ordflow.drop_effect('order', 'submit', 'evil.haste(jsonb, jsonb)') \g /dev/null
+SET ROLE ordflow_evil;
+SELECT ordflow.run_due(clock_timestamp() + interval '1 year') \g /dev/null
+RESET ROLE;
+SELECT is(state, 'pending_payment', 'nor does the role by itself') FROM ordflow.orders WHERE order_id = :waiting;
+DELETE FROM evil.seen;
 
 -- on somebody else's table
 CREATE TABLE other.thing (id int PRIMARY KEY, state text DEFAULT 'a', due timestamptz);

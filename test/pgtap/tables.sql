@@ -1,6 +1,6 @@
 -- test/pgtap/tables.sql: what tables, views and sequences of the schema promise
 BEGIN;
-SELECT plan(17);
+SELECT plan(19);
 
 CREATE TEMP VIEW relations AS
 SELECT c.* FROM pg_class c WHERE c.relnamespace = 'ordflow'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'S');
@@ -79,6 +79,10 @@ SELECT is_empty($$
 $$, 'no column holds what only this cluster understands');
 
 SELECT is_empty($$
+    SELECT relname FROM relations WHERE relpersistence <> 'p' OR relrowsecurity
+$$, 'every table survives a crash, and hides no row');
+
+SELECT is_empty($$
     SELECT relname FROM relations WHERE relkind IN ('r', 'p') AND NOT EXISTS (
         SELECT FROM pg_index i WHERE i.indrelid = relations.oid AND (i.indisprimary OR i.indnullsnotdistinct AND i.indpred IS NULL))
       AND oid NOT IN (SELECT relid FROM pg_partition_tree('ordflow.stock_movements'))
@@ -105,10 +109,12 @@ SELECT is_empty($$
 $$, 'every table, view and sequence belongs to the extension');
 
 SELECT is_empty($$
-    SELECT conrelid::regclass, conname FROM pg_constraint
-    WHERE contype = 'f' AND connamespace = 'ordflow'::regnamespace
-      AND conrelid::regclass::text !~ '^ordflow\.(states|transitions|effects)$'
-$$, 'no foreign key takes share locks on hot rows');
+    SELECT conrelid::regclass, conname FROM pg_constraint WHERE contype = 'f' AND connamespace = 'ordflow'::regnamespace
+$$, 'no foreign key takes share locks on hot rows, or wants an order of a restore');
+
+SELECT ok(EXISTS (SELECT FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'ordflow'
+                  WHERE d.classid = 'pg_namespace'::regclass AND d.objid = 'ordflow'::regnamespace AND d.deptype = 'e'),
+    'the schema is made by the extension, and goes with it');
 
 SELECT * FROM finish();
 ROLLBACK;

@@ -10,7 +10,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-our @EXPORT = qw(server shop answer sqlstate raises audits_clean checksums same_checksums);
+our @EXPORT = qw(server configure shop answer sqlstate raises audits_clean checksums same_checksums);
 
 my $here = dirname(__FILE__);
 

@@ -55,7 +55,7 @@ SELECT ordflow.reserve_stock('cart:live', '[{"sku": "lamp", "quantity": 2}]', no
 SELECT ordflow.commit_stock('cart:gone'), ordflow.release_stock('cart:back');
 UPDATE ordflow.holds SET expires_at = now() - interval '1 second' WHERE reference = 'cart:overdue';
 
--- orders in every state, four of each
+-- orders in every state
 SET ordflow.actor = 'shop:1';
 SELECT ordflow.submit_order('c' || i, '[{"sku": "lamp", "quantity": 2, "unit_price": "19.99"},
 	{"sku": "vase", "quantity": 1, "unit_price": "5.05", "metadata": {"gift": true}},

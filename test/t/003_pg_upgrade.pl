@@ -1,0 +1,36 @@
+# pg_upgrade takes a cluster with a shop in full swing, in --check and in earnest: no reg* column and
+# nothing else stands in its way, and the shop goes on.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use Ordflow;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $old = server('old');
+my $new = server('new');
+answer($old, 'CREATE DATABASE shop');
+shop($old, 'shop');
+my $rows = checksums($old, 'shop');
+$_->stop for $old, $new;
+
+my $bindir = $old->config_data('--bindir');
+my @upgrade = (
+	'pg_upgrade', '--no-sync', '-b', $bindir, '-B', $bindir, '-d', $old->data_dir, '-D',
+	$new->data_dir, '-s', $new->host, '-p', $old->port, '-P', $new->port);
+chdir PostgreSQL::Test::Utils::tempdir;
+command_like([ @upgrade, '--check' ], qr/Clusters are compatible/, 'pg_upgrade --check passes');
+command_ok([@upgrade], 'pg_upgrade passes');
+
+$new->start;
+same_checksums(checksums($new, 'shop'), $rows, 'upgraded');
+audits_clean($new, 'upgraded', 'shop');
+is( answer(
+		$new, q(SELECT ordflow.submit_order('new', '[{"sku": "lamp", "quantity": 1, "unit_price": 1}]')),
+		'shop'),
+	31, 'a new order gets the next id');
+is(answer($new, 'SELECT ordflow.run_due()', 'shop'), 5, 'what was overdue is done');
+audits_clean($new, 'upgraded, having sold', 'shop');
+
+done_testing();
