@@ -12,7 +12,7 @@ CREATE TABLE pg_temp.calls (function regprocedure, args text);
 INSERT INTO calls VALUES
     ('ordflow.quote_order(text, jsonb, text, jsonb, text)', $$'c'|LINES|'bad_null'|'[]'|'CNY'$$),
     ('ordflow.submit_order(text, jsonb, text, text, interval, jsonb, jsonb, text, text)',
-        $$'c'|LINES|NULL|'k'|'1 day'|'{}'|'[]'|'CNY'|'bad_null'$$),
+        $$'c'|LINES|NULL|'bad_null'|'1 day'|'{}'|'[]'|'CNY'|'bad_null'$$),
     ('ordflow.submit_orders(jsonb)', $$'[]'$$),
     ('ordflow.add_charge(bigint, text, numeric, text)', $$UNPAID|'code'|1|'reason'$$),
     ('ordflow.pay_order(bigint, text, text, numeric, text)', $$UNPAID|'p'|'bad_null'|10|'CNY'$$),
@@ -21,7 +21,7 @@ INSERT INTO calls VALUES
     ('ordflow.cancel_order(bigint, text)', $$ID|'customer'$$),
     ('ordflow.expire_order(bigint)', 'ID'),
     ('ordflow.extend_order(bigint, interval)', $$UNPAID|'1 day'$$),
-    ('ordflow.refund_order(bigint, jsonb, numeric, boolean, text, text)', $$ID|PARTS|1|true|'reason'|'k'$$),
+    ('ordflow.refund_order(bigint, jsonb, numeric, boolean, text, text)', $$ID|PARTS|1|true|'reason'|'bad_null'$$),
     ('ordflow.refund_done(bigint, text)', $$REFUND|'r'$$),
     ('ordflow.refund_failed(bigint, text)', $$REFUND|'e'$$),
     ('ordflow.release_refund(bigint)', 'REFUND'),

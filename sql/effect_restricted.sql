@@ -48,5 +48,5 @@ SELECT count(*) FROM pg_class WHERE relname = 'orders' AND relpersistence = 't';
 -- settings that an effect makes are its own
 SELECT pg_temp.attack('SET ordflow.actor = ''somebody else''');
 SHOW ordflow.actor;
-SELECT DISTINCT actor = session_user FROM ordflow.order_history WHERE event = 'cancel';
+SELECT DISTINCT actor = session_user FROM ordflow.order_history WHERE event = 'cancel' AND at >= now();
 ROLLBACK;

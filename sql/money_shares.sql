@@ -8,8 +8,9 @@ SELECT *, (10.0 ^ d)::int AS units FROM (VALUES ('JPY', 0), ('CNY', 2), ('KWD', 
 CREATE TABLE pg_temp.coupons AS
 SELECT format('money_shares %s %s', currency, k) AS code, kind, skus, currency, round(max / units, d) AS max,
     round(value / CASE kind WHEN 'fixed' THEN units ELSE 1 END, 4) AS value
-FROM currencies, (VALUES (1, 'percent', 7.5, NULL::numeric, NULL::text[]), (2, 'percent', 33.3333, 97, NULL), (3, 'percent', 12.5, NULL, '{a,b}'),
-    (4, 'fixed', 100, NULL, NULL), (5, 'fixed', 777, NULL, '{b}'), (6, 'percent', 100, NULL, '{a}')) AS v (k, kind, value, max, skus);
+FROM currencies, (VALUES (1, 'percent', 7.5, NULL::numeric, NULL::text[]), (2, 'percent', 33.3333, 97, NULL),
+    (3, 'percent', 12.5, NULL, '{a,b}'), (4, 'fixed', 100, NULL, NULL), (5, 'fixed', 777, NULL, '{b}'),
+    (6, 'percent', 100, NULL, '{a}')) AS v (k, kind, value, max, skus);
 SELECT count(ordflow.create_coupon(code, kind, value, jsonb_strip_nulls(jsonb_build_object('currency', currency, 'max_discount', max,
     'skus', skus)))) FROM coupons;
 -- lines of at most nine units, one in five for nothing, prices of up to four decimals more than the currency has

@@ -2,10 +2,10 @@
 \getenv dir PG_ABS_SRCDIR
 \set include :dir '/sql/include/orders.sql'
 \i :include
-SELECT ordflow.receive_stock('submit_repeat', 10);
+SELECT ordflow.receive_stock('submit_not_compared', 10);
 CREATE FUNCTION pg_temp.submit(lines text, more text DEFAULT '') RETURNS text LANGUAGE sql AS $$
 SELECT pg_temp.try(format('SELECT ordflow.submit_order(''submit_repeat not compared'', %L, idempotency_key => ''k'' %s %s)',
-    replace(lines, 'SKU', 'submit_repeat'), more,
+    replace(lines, 'SKU', 'submit_not_compared'), more,
     CASE WHEN more NOT LIKE '%charges%' THEN $c$, charges => '[{"code": "shipping", "amount": 3}]'$c$ END)) $$;
 \set second '{"sku": "s", "quantity": 1, "unit_price": 0, "stock": false, "metadata": {"a": 1, "b": [1, 2]}}'
 SELECT '[{"sku": "SKU", "quantity": 2, "unit_price": 2.55}, ' || :'second' || ']' AS lines \gset
@@ -26,5 +26,5 @@ SELECT m, pg_temp.submit(:'lines', m) = :'id' AS same FROM unnest(ARRAY[', metad
 -- nothing of a repeat was taken over
 SELECT order_no = order_id::text AS own_number, metadata, expires_at - created_at AS pay_within FROM ordflow.orders WHERE order_id = :id;
 SELECT count(*) FROM ordflow.orders WHERE customer = 'submit_repeat not compared';
-SELECT reserved FROM pg_temp.stock('submit_repeat') WHERE sku = 'submit_repeat';
+SELECT reserved FROM pg_temp.stock('submit_not_compared') WHERE sku = 'submit_not_compared';
 SELECT * FROM ordflow.audit();

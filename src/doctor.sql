@@ -28,7 +28,9 @@ FROM pg_trigger t JOIN pg_proc f ON f.oid = t.tgfoid
 WHERE t.tgenabled = 'D' AND NOT t.tgisinternal AND f.pronamespace = 'ordflow'::regnamespace
 UNION ALL
 SELECT c.severity, 'machine', concat_ws(' ', m.machine, c.state), c.problem, format('SELECT ordflow.define_machine(%L, ...);', m.machine)
-FROM ordflow.machines m, ordflow.check_machine(m.machine) c
+FROM (SELECT m.machine FROM ordflow.machines m, ordflow.library() l, pg_extension e
+      WHERE e.extname = 'ordflow' AND e.extversion = l.version OFFSET 0) AS m,   -- check_machine() wants the right library
+     ordflow.check_machine(m.machine) c
 UNION ALL
 SELECT 'error', 'timer', format('%s %s', p.target, p.key), format('event %s failed %s times: %s', p.event, p.attempts, p.error),
        format('SELECT ordflow.fire(%L, %L, %L);   -- once the cause is repaired; tried again at %s', p.target, p.key, p.event, p.retry_at)
@@ -38,7 +40,8 @@ SELECT 'warning', 'timer', 'ordflow.orders', format('%s orders are past their de
        'SELECT ordflow.run_due();   -- from any scheduler, as often as you like'
 FROM ordflow.orders o WHERE o.due_at < clock_timestamp() - interval '1 minute' HAVING count(*) > 0
 UNION ALL
-SELECT 'warning', 'money', 'refund ' || r.refund_id, format('%s %s of order %s could not be refunded: %s', r.amount, r.currency, r.order_id, r.error),
+SELECT 'warning', 'money', 'refund ' || r.refund_id,
+       format('%s %s of order %s could not be refunded: %s', r.amount, r.currency, r.order_id, r.error),
        format('SELECT ordflow.refund_done(%s, ''provider refund id'');   -- once it is paid', r.refund_id)
 FROM ordflow.refunds r WHERE r.state = 'failed' AND r.error IS NOT NULL AND r.reason <> 'mismatch'
 UNION ALL

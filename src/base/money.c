@@ -70,19 +70,28 @@ is_finite(Datum number)
 	return !numeric_is_nan(DatumGetNumeric(number)) && !numeric_is_inf(DatumGetNumeric(number));
 }
 
+static bool
+above_max(Datum number)
+{
+	return DatumGetInt32(DirectFunctionCall2(numeric_cmp,
+											 DirectFunctionCall1(numeric_abs, number),
+											 numeric_of(MONEY_MAX))) > 0;
+}
+
 /* number x 10^decimals, rounded half away from zero, if it fits. */
 static bool
 to_minor_units(Datum number, int decimals, Money *money)
 {
 	Datum		scaled;
 
+	/* a number of 131072 digits would make numeric_mul() raise */
+	if (above_max(number))
+		return false;
 	scaled = DirectFunctionCall2(numeric_mul, number,
 								 numeric_of(decimals == 0 ? 1 : decimals == 2 ? 100 :
 											decimals == 3 ? 1000 : 10000));
 	scaled = DirectFunctionCall2(numeric_round, scaled, Int32GetDatum(0));
-	if (DatumGetInt32(DirectFunctionCall2(numeric_cmp,
-										  DirectFunctionCall1(numeric_abs, scaled),
-										  numeric_of(MONEY_MAX))) > 0)
+	if (above_max(scaled))
 		return false;
 	*money = DatumGetInt64(DirectFunctionCall1(numeric_int8, scaled));
 	return true;

@@ -172,6 +172,14 @@ choose_transition(const Machine *machine, MachineStep *step)
 	refuse_by_guard(machine, step, candidates, n);
 }
 
+static void
+update_error_context(void *arg)
+{
+	if (geterrcode() == ERRCODE_INSUFFICIENT_PRIVILEGE)
+		errhint("The row is written in a security-restricted operation, where deferred triggers are not allowed. "
+				"Where a deferred constraint is in the way, run SET CONSTRAINTS ... IMMEDIATE before the call.");
+}
+
 /*
  * The generic UPDATE.  It finds the row only in the state
  * that it was read in, which a guard may have changed; RETURNING shows what the
@@ -193,13 +201,16 @@ update_rows(const MachineStep *step)
 	Datum		values[3];
 	uint64		nrows;
 	RoleSwitch	saved;
+	ErrorContextCallback context = {error_context_stack, update_error_context, NULL};
 
 	values[0] = any ? ordflow_machine_key_array(target, step->keys, step->nkeys) : step->keys[0];
 	values[1] = CStringGetTextDatum(step->to_state);
 	values[2] = CStringGetTextDatum(step->from_state);
+	error_context_stack = &context;
 	saved = ordflow_machine_visitor_enter(target->relid);
 	nrows = ordflow_machine_query(sql, 3, types, values, false);
 	ordflow_role_leave(saved);
+	error_context_stack = context.previous;
 	if (nrows == step->nkeys)
 	{
 		uint64		i = 0;

@@ -147,6 +147,7 @@ ordflow_settle_collision(OrderRequest *request)
 	values[0] = CStringGetTextDatum(request->number);
 	if (ordflow_execute(&find_number, values, NULL) == 0)
 		return false;
+	request->order_id = 0;
 	request->result = SUBMIT_INVALID;
 	ordflow_refuse(&request->problem, ERRCODE_UNIQUE_VIOLATION, NULL,
 				   request->order_no ? NULL : "Submit again.",

@@ -7,6 +7,7 @@
 
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
+#include "utils/json.h"
 #include "utils/numeric.h"
 
 #include "order/order.h"
@@ -170,9 +171,8 @@ ordflow_extend_order(PG_FUNCTION_ARGS)
 	values[2] = TimestampTzGetDatum(order.now);
 	ordflow_execute(&set_deadline, values, NULL);
 	ordflow_json_begin_object(&b);
-	ordflow_json_put_text(&b, "until",
-						  DatumGetCString(DirectFunctionCall1(timestamptz_out,
-															  TimestampTzGetDatum(due))));
+	ordflow_json_put_text(&b, "until", JsonEncodeDateTime(NULL, TimestampTzGetDatum(due),
+														  TIMESTAMPTZOID, NULL));
 	ordflow_json_end_object(&b);
 	ordflow_order_note(&order, "extend", NULL, ordflow_json_finish(&b));
 	SPI_finish();

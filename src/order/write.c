@@ -205,7 +205,9 @@ void
 ordflow_orders_insert(OrderRequest **requests, int n, TimestampTz now, bool *inserted)
 {
 	Oid			sequence = ordflow_relid("orders_order_id_seq");
-	bool		may_collide = requests[0]->idempotency_key || requests[0]->order_no;
+	/* in a bulk call not even a number like the id of the order may raise */
+	bool		may_collide = requests[0]->ordinal > 0 || requests[0]->idempotency_key ||
+		requests[0]->order_no;
 
 	for (int i = 0; i < n; i++)
 	{

@@ -16,8 +16,8 @@ use constant ACKNOWLEDGED => 200;	# before the kill
 
 my $node = server('main');
 my $dir = PostgreSQL::Test::Utils::tempdir;
-answer($node, q(CREATE EXTENSION ordflow; SELECT ordflow.receive_stock('lamp', 1000000),
-	ordflow.receive_stock('rug', 1000000)));
+answer($node, q(CREATE EXTENSION ordflow; SELECT ordflow.receive_stock(sku, 1000000)
+	FROM unnest(ARRAY['lamp', 'rug', 'vase']) AS sku));
 
 crash($_) for 1 .. 2;
 is(answer($node, q(SELECT ordflow.submit_order('last', '[{"sku": "rug", "quantity": 1,
@@ -29,7 +29,7 @@ sub crash
 	my ($round) = @_;
 	my @clients = map { client($round, $_) } 1 .. CLIENTS;
 	my $open = $node->background_psql('postgres');
-	$open->query(qq(BEGIN; SELECT ordflow.submit_order('open', '[{"sku": "lamp", "quantity": 1,
+	$open->query(qq(BEGIN; SELECT ordflow.submit_order('open', '[{"sku": "vase", "quantity": 1,
 		"unit_price": 1}]');));
 
 	$node->poll_query_until('postgres', 'SELECT count(*) >= ' . ACKNOWLEDGED * $round
