@@ -19,7 +19,7 @@ SELECT ordflow.attach(t, 'fire_key', 's') FROM (SELECT oid::regclass AS t FROM p
   WHERE relnamespace = 'fire_key'::regnamespace AND relkind = 'r' ORDER BY relname) AS t;
 INSERT INTO fire_key.num VALUES (1.50, 'a'), ('NaN', 'a');
 INSERT INTO fire_key.uid VALUES ('a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11', 'a');
-INSERT INTO fire_key.txt VALUES ('it''s "odd", isn''t it', 'a'), ('', 'a'), (repeat('x', 2000), 'a');
+INSERT INTO fire_key.txt VALUES ('it''s "odd", isn''t it', 'a'), ('', 'a'), (repeat('x', 5000), 'a');
 INSERT INTO fire_key.dom VALUES (7, 'a');
 INSERT INTO fire_key.enu VALUES ('small', 'a');
 INSERT INTO fire_key.ts VALUES ('2020-02-29 12:00+00', 'a');
@@ -31,7 +31,7 @@ SELECT ordflow.fire('fire_key.num', 'nan', 'go');
 SELECT ordflow.fire('fire_key.uid', '{A0EEBC999C0B4EF8BB6D6BB9BD380A11}', 'go');
 SELECT ordflow.fire('fire_key.txt', 'it''s "odd", isn''t it', 'go');
 SELECT ordflow.fire('fire_key.txt', '', 'go');
-SELECT ordflow.fire('fire_key.txt', repeat('x', 2000), 'go');
+SELECT ordflow.fire('fire_key.txt', repeat('x', 5000), 'go');
 SELECT ordflow.fire('fire_key.dom', '7', 'go');
 SELECT ordflow.fire('fire_key.enu', 'small', 'go');
 SELECT ordflow.fire('fire_key.ts', '2020-02-29 13:00:00+01', 'go');

@@ -18,6 +18,7 @@ SELECT * FROM pg_temp.stock('order_submit_payable_zero');
 SELECT ordflow.pay_order(:id, 'p', 'order_submit_payable_zero', 12);
 SELECT * FROM pg_temp.look(:id);
 -- nothing to pay, nothing to refund: the goods go back alone
+SELECT ordflow.refund_order(:id, amount => 1);
 SELECT ordflow.refund_order(:id, '[{"line": 1, "quantity": 1}]') > 0 AS refund;
 SELECT ordflow.cancel_order(:id), ordflow.ship_order(:points, 'c', 't'), ordflow.ship_order(:gift, 'c', 't');
 SELECT * FROM pg_temp.look(:id) UNION ALL SELECT * FROM pg_temp.look(:points) UNION ALL SELECT * FROM pg_temp.look(:gift);

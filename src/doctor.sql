@@ -25,7 +25,7 @@ UNION ALL
 SELECT 'error', 'machine', format('%s on %s', t.tgname, t.tgrelid::regclass), 'the trigger is disabled: changes are not checked',
        format('ALTER TABLE %s ENABLE TRIGGER %I;', t.tgrelid::regclass, t.tgname)
 FROM pg_trigger t JOIN pg_proc f ON f.oid = t.tgfoid
-WHERE t.tgenabled = 'D' AND NOT t.tgisinternal AND f.pronamespace = 'ordflow'::regnamespace
+WHERE t.tgenabled IN ('D', 'R') AND NOT t.tgisinternal AND f.pronamespace = 'ordflow'::regnamespace
 UNION ALL
 SELECT c.severity, 'machine', concat_ws(' ', m.machine, c.state), c.problem, format('SELECT ordflow.define_machine(%L, ...);', m.machine)
 FROM (SELECT m.machine FROM ordflow.machines m, ordflow.library() l, pg_extension e

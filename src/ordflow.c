@@ -22,6 +22,7 @@ _PG_init(void)
 	ordflow_preloaded = process_shared_preload_libraries_in_progress;
 
 	ordflow_settings_init();
+	ordflow_statements_init();
 	ordflow_machine_init();
 	ordflow_coupon_init();
 	ordflow_order_init();

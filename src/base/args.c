@@ -5,6 +5,7 @@
 #include "postgres.h"
 
 #include "utils/builtins.h"
+#include "utils/timestamp.h"
 
 #include "base/base.h"
 
@@ -66,4 +67,40 @@ ordflow_arg_quantity(FunctionCallInfo fcinfo, int argno, const char *name)
 				errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
 				errmsg("%s may be at most %lld", name, (long long) ORDFLOW_QUANTITY_MAX));
 	return quantity;
+}
+
+#define YEARS_MAX 100
+
+/* Each field for itself, so that the sum with a time of today cannot overflow. */
+static bool
+fits(const Interval *interval)
+{
+	int			months = YEARS_MAX * MONTHS_PER_YEAR;
+	int			days = YEARS_MAX * 366;
+
+	return interval->month >= -months && interval->month <= months &&
+		interval->day >= -days && interval->day <= days &&
+		interval->time >= -days * USECS_PER_DAY && interval->time <= days * USECS_PER_DAY;
+}
+
+static TimestampTz
+later(TimestampTz from, const Interval *interval)
+{
+	return DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
+												   TimestampTzGetDatum(from),
+												   IntervalPGetDatum(interval)));
+}
+
+bool
+ordflow_check_interval(Interval *interval, const char *what, TimestampTz now, Problem *problem)
+{
+	Interval	most = {.month = YEARS_MAX * MONTHS_PER_YEAR};
+
+	if (!fits(interval) || later(now, interval) > later(now, &most))
+		return ordflow_refuse(problem, ERRCODE_DATETIME_FIELD_OVERFLOW, NULL, NULL,
+							  "%s may be at most %d years", what, YEARS_MAX);
+	if (later(now, interval) <= now)
+		return ordflow_refuse(problem, ERRCODE_INVALID_PARAMETER_VALUE, NULL, NULL,
+							  "%s must be above zero", what);
+	return true;
 }

@@ -95,6 +95,9 @@ extern Datum ordflow_result(uint64 row, int column, bool *isnull);
 extern int64 ordflow_result_int64(uint64 row, int column);	/* 0 where NULL */
 extern char *ordflow_result_text(uint64 row, int column);	/* NULL where NULL */
 
+/* Called from _PG_init. */
+extern void ordflow_statements_init(void);
+
 /* ---- rows.c: rows written straight into a table of ours ---- */
 
 /*
@@ -151,6 +154,13 @@ extern bool ordflow_check_text(const char *value, const char *name, Problem *pro
 
 /* A bigint argument from 1 to ORDFLOW_QUANTITY_MAX: 22004, 22023, 22003. */
 extern int64 ordflow_arg_quantity(FunctionCallInfo fcinfo, int argno, const char *name);
+
+/*
+ * An interval from now on: 22023 unless it is above zero, 22008 above 100 years.
+ * "what" names it in messages.
+ */
+extern bool ordflow_check_interval(Interval *interval, const char *what, TimestampTz now,
+								   Problem *problem);
 
 /* text datum or NULL flag in one go, for arrays of values and nulls */
 #define ORDFLOW_SET_TEXT(values, nulls, i, string) \

@@ -4,6 +4,7 @@
  */
 #include "postgres.h"
 
+#include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/numeric.h"
 
@@ -19,8 +20,7 @@ static const char *const kind_names[] = {
 	[JSON_AMOUNT] = "a number",
 	[JSON_BOOLEAN] = "true or false",
 	[JSON_OBJECT] = "an object",
-	[JSON_ARRAY] = "an array",
-	[JSON_ANY] = "a value"
+	[JSON_ARRAY] = "an array"
 };
 
 static bool
@@ -140,8 +140,6 @@ read_item(const char *what, const JsonField *field, JsonItem *item, Problem *pro
 			if ((field->kind == JSON_OBJECT) != JsonContainerIsObject(container))
 				return refuse_kind(what, field, problem);
 			return true;
-		case JSON_ANY:
-			return true;
 	}
 	pg_unreachable();
 }
@@ -198,7 +196,8 @@ ordflow_json_read(JsonbContainer *object, const char *what, const JsonField *fie
 			return ordflow_refuse(problem, ERRCODE_INVALID_PARAMETER_VALUE, NULL,
 								  valid_names(fields, nfields), "%s: unknown key \"%s\"", what,
 								  pnstrdup(value.val.string.val,
-										   Min(value.val.string.len, ORDFLOW_TEXT_MAX)));
+										   pg_mbcliplen(value.val.string.val, value.val.string.len,
+													ORDFLOW_TEXT_MAX)));
 		token = JsonbIteratorNext(&it, &value, true);
 		Assert(token == WJB_VALUE);
 		items[i].given = true;

@@ -17,8 +17,7 @@ typedef enum JsonKind
 	JSON_AMOUNT,				/* a number, or a string that is one; finite */
 	JSON_BOOLEAN,
 	JSON_OBJECT,
-	JSON_ARRAY,
-	JSON_ANY
+	JSON_ARRAY
 } JsonKind;
 
 typedef struct JsonField

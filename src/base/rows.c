@@ -8,7 +8,7 @@
  * directly, as the server does with its catalogs.
  *
  * That is right only while a table looks exactly as it was created.  With a
- * trigger, a constraint, a policy or a column of somebody's own the same row is
+ * trigger, a rule, a constraint, a policy or a column of somebody's own the same row is
  * written by INSERT instead, so nothing that hangs on a table is passed by.
  */
 #include "postgres.h"
@@ -48,6 +48,7 @@ is_plain(Relation rel)
 	TupleConstr *constr = RelationGetDescr(rel)->constr;
 
 	return rel->rd_rel->relkind == RELKIND_RELATION && !rel->rd_rel->relrowsecurity &&
+		rel->rd_rules == NULL &&
 		(constr == NULL || (constr->num_check == 0 && !constr->has_generated_stored)) &&
 		(rel->trigdesc == NULL ||
 		 !(rel->trigdesc->trig_insert_before_row || rel->trigdesc->trig_insert_after_row ||

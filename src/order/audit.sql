@@ -111,7 +111,7 @@ WHERE coalesce(c.quantity, 0) <> coalesce(b.quantity, 0)
 UNION ALL
 SELECT 'disabled_trigger', format('%s on %s', t.tgname, t.tgrelid::regclass), 'changes of this table are not checked'
 FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
-WHERE t.tgenabled = 'D' AND NOT t.tgisinternal AND c.relnamespace = 'ordflow'::regnamespace
+WHERE t.tgenabled IN ('D', 'R') AND NOT t.tgisinternal AND c.relnamespace = 'ordflow'::regnamespace
 $$;
 COMMENT ON FUNCTION ordflow.audit_orders(timestamptz) IS 'The part of ordflow.audit() about orders, payments and refunds.';
 

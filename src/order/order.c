@@ -7,6 +7,7 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "utils/builtins.h"
@@ -15,6 +16,7 @@
 
 #include "order/order.h"
 
+PG_FUNCTION_INFO_V1(ordflow_order_deadline);
 PG_FUNCTION_INFO_V1(ordflow_refuse_truncate);
 
 static Statement lock_order = {
@@ -249,14 +251,19 @@ is(const char *a, const char *b)
 	return a != NULL && strcmp(a, b) == 0;
 }
 
+static const char *
+next_state(const MachineStep *step)
+{
+	if (step->to_state != NULL)
+		return step->to_state;
+	return step->transition ? step->transition->to_state : NULL;
+}
+
 /* Is this step an order's end by cancel, expire or an event of the shop's own? */
 static bool
 cancels(const MachineStep *step)
 {
-	const char *to_state = step->to_state ? step->to_state :
-		step->transition ? step->transition->to_state : NULL;
-
-	return is(to_state, "cancelled") && !is(step->from_state, "cancelled") &&
+	return is(next_state(step), "cancelled") && !is(step->from_state, "cancelled") &&
 		!is(step->event, "refund");
 }
 
@@ -277,6 +284,12 @@ order_guard(MachineStep *step)
 
 	/* also a plain UPDATE moves stock */
 	ordflow_require_preload();
+
+	/* what a cancelled order held may be another's by now, so no event of the shop's own revives it */
+	if (is(step->from_state, "cancelled") && !is(next_state(step), "cancelled"))
+		ordflow_machine_illegal("order", step->from_state, step->event,
+								psprintf("order %lld", (long long) DatumGetInt64(step->keys[0])),
+								"Its units and its coupon were given back: submit a new order.");
 	values[0] = ordflow_int8_array(step_order_ids(step), step->nkeys);
 	values[1] = TimestampTzGetDatum(step->now);
 	if (is(step->event, "expire") && ordflow_execute(&find_not_due, values, NULL) > 0)
@@ -435,6 +448,27 @@ void
 ordflow_order_init(void)
 {
 	ordflow_machine_register(&order_ops);
+}
+
+Datum
+ordflow_order_deadline(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	TupleDesc	desc;
+	int			due_at;
+	Datum		expires_at;
+	bool		isnull;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ||
+		!TRIGGER_FIRED_BEFORE(trigger->tg_event))
+		ereport(ERROR,
+				errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				errmsg("function ordflow.order_deadline must be called as a BEFORE UPDATE trigger"));
+	desc = RelationGetDescr(trigger->tg_relation);
+	due_at = SPI_fnumber(desc, "due_at");
+	expires_at = SPI_getbinval(trigger->tg_newtuple, desc, SPI_fnumber(desc, "expires_at"), &isnull);
+	return PointerGetDatum(heap_modify_tuple_by_cols(trigger->tg_newtuple, desc, 1, &due_at,
+													 &expires_at, &isnull));
 }
 
 Datum

@@ -86,6 +86,7 @@ typedef struct OrderRequest
 	/* decided */
 	int			ordinal;		/* its place in a bulk call, from 1 */
 	int			tries;			/* how often its key was found taken and then free */
+	int			stage;			/* how far it came in this pass */
 	SubmitResult result;
 	Problem		problem;
 	JsonBuild	detail;			/* an array of problem objects while not closed */
@@ -106,6 +107,9 @@ typedef struct OrderRequest
 extern void ordflow_request_problem_begin(OrderRequest *request, SubmitResult result,
 										  const char *name);
 extern void ordflow_request_problem_end(OrderRequest *request);
+
+/* A refused request that was withdrawn is pending again, as it was priced. */
+extern void ordflow_request_reset(OrderRequest *request);
 
 /* The array of problem objects; an empty array when there is none. */
 extern Jsonb *ordflow_request_detail(OrderRequest *request);
@@ -161,6 +165,12 @@ extern void ordflow_orders_insert_rest(OrderRequest **requests, int n, Timestamp
  * another order's number (invalid).  False: neither is there any more, so try again.
  */
 extern bool ordflow_settle_collision(OrderRequest *request);
+
+/*
+ * A repeat has the answer of the first call, also where today it is refused at its
+ * price: the coupon has ended or changed since.
+ */
+extern void ordflow_recall_twin(OrderRequest *request);
 
 /* ---- order.c: the locked order, the machine's ops ---- */
 

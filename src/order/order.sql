@@ -246,11 +246,22 @@ INSERT INTO ordflow.transitions (machine, ordinal, from_state, event, to_state, 
     ('order', 17, 'cancelled', 'pay', 'cancelled', NULL, true);
 
 CREATE TRIGGER "~ordflow_due_state" BEFORE UPDATE ON ordflow.orders
-    FOR EACH ROW WHEN (OLD.state IS DISTINCT FROM NEW.state OR OLD.expires_at IS DISTINCT FROM NEW.expires_at)
+    FOR EACH ROW WHEN (OLD.state IS DISTINCT FROM NEW.state)
     EXECUTE FUNCTION ordflow.machine_due('order', 'state', 'order_id', 'due_at');
 CREATE TRIGGER "~ordflow_state_update" AFTER UPDATE ON ordflow.orders
     FOR EACH ROW WHEN (OLD.state IS DISTINCT FROM NEW.state)
     EXECUTE FUNCTION ordflow.machine_changed('order', 'state', 'order_id', 'due_at');
+
+/* An unpaid order is due when its payment is, also when the owner moves the deadline by hand. */
+CREATE FUNCTION ordflow.order_deadline()
+RETURNS trigger LANGUAGE c SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'ordflow_order_deadline';
+COMMENT ON FUNCTION ordflow.order_deadline() IS 'Trigger function: due_at follows expires_at.';
+
+CREATE TRIGGER order_deadline BEFORE UPDATE ON ordflow.orders
+    FOR EACH ROW WHEN (OLD.expires_at IS DISTINCT FROM NEW.expires_at AND OLD.state = NEW.state
+        AND NEW.state = 'pending_payment')
+    EXECUTE FUNCTION ordflow.order_deadline();
 
 /* Orders are a shop's books: none of their tables can be emptied behind stock, coupons and payments. */
 CREATE FUNCTION ordflow.refuse_truncate()
@@ -267,4 +278,12 @@ CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON ordflow.order_history
 CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON ordflow.payments
     FOR EACH STATEMENT EXECUTE FUNCTION ordflow.refuse_truncate();
 CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON ordflow.refunds
+    FOR EACH STATEMENT EXECUTE FUNCTION ordflow.refuse_truncate();
+CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON ordflow.order_charges
+    FOR EACH STATEMENT EXECUTE FUNCTION ordflow.refuse_truncate();
+CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON ordflow.shipments
+    FOR EACH STATEMENT EXECUTE FUNCTION ordflow.refuse_truncate();
+CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON ordflow.shipment_lines
+    FOR EACH STATEMENT EXECUTE FUNCTION ordflow.refuse_truncate();
+CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON ordflow.refund_lines
     FOR EACH STATEMENT EXECUTE FUNCTION ordflow.refuse_truncate();

@@ -133,12 +133,14 @@ give_back(const Payment *payment, Order *order, const char *result, const char *
 	return result;
 }
 
+/* Whatever made an order to be shipped, another payment for it is one too many. */
 static bool
 is_paid(const Order *order)
 {
 	Datum		values[1] = {Int64GetDatum(order->order_id)};
 
-	return order->payable == 0 || ordflow_execute(&find_applied, values, NULL) > 0;
+	return order->payable == 0 || ordflow_order_is(order, "pending_shipment") ||
+		ordflow_order_is(order, "pending_receipt") || ordflow_order_is(order, "completed") || ordflow_execute(&find_applied, values, NULL) > 0;
 }
 
 static bool

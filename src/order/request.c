@@ -116,6 +116,24 @@ ordflow_request_problem_end(OrderRequest *request)
 	ordflow_json_end_object(&request->detail);
 }
 
+void
+ordflow_request_reset(OrderRequest *request)
+{
+	request->result = SUBMIT_PENDING;
+	memset(&request->problem, 0, sizeof(Problem));
+	memset(&request->detail, 0, sizeof(JsonBuild));
+	request->nproblems = 0;
+	request->stock_taken = false;
+	request->limits_taken = false;
+	request->coupon_taken = false;
+	request->written = false;
+	for (int i = 0; i < request->nlines; i++)
+	{
+		request->lines[i].stock_id = 0;
+		request->lines[i].limit_id = 0;
+	}
+}
+
 Jsonb *
 ordflow_request_detail(OrderRequest *request)
 {
@@ -258,17 +276,9 @@ ordflow_request_set_currency(OrderRequest *request, const char *currency)
 bool
 ordflow_request_set_pay_within(OrderRequest *request, Interval *pay_within)
 {
-	Interval	zero = {0};
-	Interval	century = {.month = 100 * MONTHS_PER_YEAR};
-
-	if (DatumGetInt32(DirectFunctionCall2(interval_cmp, IntervalPGetDatum(pay_within),
-										  IntervalPGetDatum(&zero))) <= 0)
-		return ordflow_refuse(&request->problem, ERRCODE_INVALID_PARAMETER_VALUE, NULL, NULL,
-							  "\"pay_within\" must be above zero");
-	if (DatumGetInt32(DirectFunctionCall2(interval_cmp, IntervalPGetDatum(pay_within),
-										  IntervalPGetDatum(&century))) > 0)
-		return ordflow_refuse(&request->problem, ERRCODE_DATETIME_FIELD_OVERFLOW, NULL, NULL,
-							  "\"pay_within\" may be at most 100 years");
+	if (!ordflow_check_interval(pay_within, "\"pay_within\"", GetCurrentTimestamp(),
+								&request->problem))
+		return false;
 	request->pay_within = pay_within;
 	return true;
 }
@@ -296,9 +306,14 @@ set_pay_within_text(OrderRequest *request, const char *text)
 	}
 	PG_CATCH();
 	{
+		ErrorData  *error;
+
 		MemoryContextSwitchTo(caller);
+		error = CopyErrorData();
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
+		if (ordflow_error_is_callers(error->sqlerrcode))
+			ReThrowError(error);
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(caller);
@@ -376,14 +391,17 @@ price_coupon(OrderRequest *request, TimestampTz now)
 void
 ordflow_request_price(OrderRequest *request, TimestampTz now)
 {
-	/* MONEY_MAX x the most lines fits an int64, so sums cannot overflow */
+	/* MONEY_MAX x the most lines fits an int64; the sum of both totals need not */
 	for (int i = 0; i < request->nlines; i++)
 		request->subtotal += request->lines[i].amount;
 	for (int i = 0; i < request->ncharges; i++)
 		request->charges_total += request->charges[i].amount;
 	if (request->coupon_code != NULL)
 		price_coupon(request, now);
-	request->payable = request->subtotal - request->discount + request->charges_total;
+	if (request->subtotal <= MONEY_MAX && request->charges_total <= MONEY_MAX)
+		request->payable = request->subtotal - request->discount + request->charges_total;
+	else
+		request->payable = MONEY_MAX + 1;
 
 	if (request->payable < 0)
 		ordflow_refuse(&request->problem, ERRCODE_INVALID_PARAMETER_VALUE,

@@ -196,7 +196,7 @@ give_back_limits(const OrderRequest *request)
 
 /* A refused order of a bulk call leaves nothing: no row, no key, no unit. */
 static void
-withdraw(OrderRequest *request, TimestampTz now)
+withdraw(OrderRequest *request)
 {
 	Datum		values[1] = {Int64GetDatum(request->order_id)};
 
@@ -280,11 +280,13 @@ compare_claims(const void *a, const void *b)
 	const OrderRequest *r = *(const OrderRequest *const *) b;
 	int			cmp;
 
-	/* orders without a key first: they wait for nobody */
+	/* orders without a key first, in the order of their numbers, for which they may wait */
 	if (l->idempotency_key == NULL || r->idempotency_key == NULL)
 		cmp = (l->idempotency_key != NULL) - (r->idempotency_key != NULL);
 	else if ((cmp = strcmp(l->customer ? l->customer : "", r->customer ? r->customer : "")) == 0)
 		cmp = strcmp(l->idempotency_key, r->idempotency_key);
+	if (cmp == 0)
+		cmp = strcmp(l->order_no ? l->order_no : "", r->order_no ? r->order_no : "");
 	return cmp != 0 ? cmp : l->ordinal - r->ordinal;
 }
 
@@ -304,6 +306,35 @@ compare_ordinals(const void *a, const void *b)
 	return l->ordinal - r->ordinal;
 }
 
+static void
+mark_stage(OrderRequest **requests, int n, int stage)
+{
+	for (int i = 0; i < n; i++)
+		if (pending(requests[i]))
+			requests[i]->stage = stage;
+}
+
+/*
+ * An order that came further than another may have held, for a while, what the other was
+ * refused for: so the other is decided again in the next pass.  Those that came
+ * furthest are settled, so the passes end.
+ */
+static void
+withdraw_refused(OrderRequest **requests, int n)
+{
+	int			furthest = 0;
+
+	for (int i = 0; i < n; i++)
+		if (requests[i]->result != SUBMIT_OK)
+		{
+			withdraw(requests[i]);
+			furthest = Max(furthest, requests[i]->stage);
+		}
+	for (int i = 0; i < n; i++)
+		if (requests[i]->result != SUBMIT_OK && requests[i]->stage < furthest)
+			ordflow_request_reset(requests[i]);
+}
+
 /* Decides requests[] whose rows have been inserted; in the order of the call. */
 static void
 submit_inserted(OrderRequest **requests, int n, TimestampTz now, bool bulk)
@@ -315,9 +346,13 @@ submit_inserted(OrderRequest **requests, int n, TimestampTz now, bool bulk)
 
 	for (int i = 0; i < n; i++)
 		nlines += requests[i]->nlines;
+	mark_stage(requests, n, 0);
 	take_stock(requests, n, nlines);
+	mark_stage(requests, n, 1);
 	take_limits(requests, n, nlines, now);
+	mark_stage(requests, n, 2);
 	take_coupons(requests, n);
+	mark_stage(requests, n, 3);
 
 	for (int i = 0; i < n; i++)
 		if (pending(requests[i]))
@@ -337,9 +372,8 @@ submit_inserted(OrderRequest **requests, int n, TimestampTz now, bool bulk)
 			user_effects(accepted[i], now);
 	}
 
-	for (int i = 0; bulk && i < n; i++)
-		if (requests[i]->result != SUBMIT_OK)
-			withdraw(requests[i], now);
+	if (bulk)
+		withdraw_refused(requests, n);
 }
 
 /*
@@ -364,10 +398,13 @@ submit_pass(OrderRequest **requests, int n, TimestampTz now, bool bulk)
 	for (int i = 0; i < n; i++)
 		if (!inserted[i] && !ordflow_settle_collision(requests[i]) &&
 			++requests[i]->tries > CLAIM_TRIES_MAX)
-			ereport(ERROR,
-					errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-					errmsg("could not claim the idempotency key of order %d",
-						   requests[i]->ordinal));
+		{
+			requests[i]->order_id = 0;
+			requests[i]->result = SUBMIT_INVALID;
+			ordflow_refuse(&requests[i]->problem, ERRCODE_UNIQUE_VIOLATION, NULL,
+						   "A unique index of your own on ordflow.orders may be in the way.",
+						   "the order collides with another, but neither by its key nor by its number");
+		}
 }
 
 static bool
@@ -462,7 +499,9 @@ ordflow_submit_order(PG_FUNCTION_ARGS)
 
 	SPI_connect();
 	ordflow_request_price(&request, now);
-	if (pending(&request))
+	if (!pending(&request))
+		ordflow_recall_twin(&request);
+	else
 		submit_all(requests, 1, now, false);
 	if (!key_taken(&request) || request.result == SUBMIT_KEY_CONFLICT)
 		ordflow_request_raise(&request);
@@ -545,7 +584,11 @@ ordflow_submit_orders(PG_FUNCTION_ARGS)
 		CHECK_FOR_INTERRUPTS();
 		all[i].ordinal = i + 1;
 		if (ordflow_request_from_json(&all[i], ordflow_json_element(orders, i)))
+		{
 			ordflow_request_price(&all[i], now);
+			if (!pending(&all[i]))
+				ordflow_recall_twin(&all[i]);
+		}
 		else
 			all[i].result = SUBMIT_INVALID;
 		if (pending(&all[i]))

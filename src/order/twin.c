@@ -119,6 +119,42 @@ twin_found(const OrderRequest *request)
 	return ordflow_execute(&find_twin, values, NULL) == 1;
 }
 
+/* The twin that was just found: is it the same order? */
+static bool
+same_as_twin(const OrderRequest *request, int64 order_id)
+{
+	return same_text(request->currency, ordflow_result_text(0, 2)) &&
+		same_text(request->coupon_code, ordflow_result_text(0, 3)) &&
+		same_lines(request, order_id) && same_charges(request, order_id);
+}
+
+/* A repeat of the twin, or its key used again. */
+static void
+settle_with_twin(OrderRequest *request)
+{
+	int64		order_id = ordflow_result_int64(0, 1);
+
+	request->order_id = order_id;
+	if (same_as_twin(request, order_id))
+	{
+		request->result = SUBMIT_DUPLICATE;
+		return;
+	}
+	ordflow_request_problem_begin(request, SUBMIT_KEY_CONFLICT, "key_conflict");
+	ordflow_json_put_text(&request->detail, "idempotency_key", request->idempotency_key);
+	ordflow_json_put_int64(&request->detail, "order_id", order_id);
+	ordflow_request_problem_end(request);
+}
+
+void
+ordflow_recall_twin(OrderRequest *request)
+{
+	if (!twin_found(request))
+		return;
+	ordflow_request_reset(request);
+	settle_with_twin(request);
+}
+
 bool
 ordflow_settle_collision(OrderRequest *request)
 {
@@ -126,31 +162,17 @@ ordflow_settle_collision(OrderRequest *request)
 
 	if (twin_found(request))
 	{
-		int64		order_id = ordflow_result_int64(0, 1);
-		bool		same = same_text(request->currency, ordflow_result_text(0, 2)) &&
-			same_text(request->coupon_code, ordflow_result_text(0, 3));
-
-		same = same && same_lines(request, order_id) && same_charges(request, order_id);
-		request->order_id = order_id;
-		if (same)
-		{
-			request->result = SUBMIT_DUPLICATE;
-			return true;
-		}
-		ordflow_request_problem_begin(request, SUBMIT_KEY_CONFLICT, "key_conflict");
-		ordflow_json_put_text(&request->detail, "idempotency_key", request->idempotency_key);
-		ordflow_json_put_int64(&request->detail, "order_id", order_id);
-		ordflow_request_problem_end(request);
+		settle_with_twin(request);
 		return true;
 	}
 
 	values[0] = CStringGetTextDatum(request->number);
-	if (ordflow_execute(&find_number, values, NULL) == 0)
+	/* an order that is numbered by its id tries the next id */
+	if (request->order_no == NULL || ordflow_execute(&find_number, values, NULL) == 0)
 		return false;
 	request->order_id = 0;
 	request->result = SUBMIT_INVALID;
-	ordflow_refuse(&request->problem, ERRCODE_UNIQUE_VIOLATION, NULL,
-				   request->order_no ? NULL : "Submit again.",
+	ordflow_refuse(&request->problem, ERRCODE_UNIQUE_VIOLATION, NULL, NULL,
 				   "an order with the number \"%s\" exists", request->number);
 	return true;
 }

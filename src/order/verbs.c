@@ -126,20 +126,6 @@ ordflow_expire_order(PG_FUNCTION_ARGS)
 	PG_RETURN_TEXT_P(cstring_to_text(result));
 }
 
-static TimestampTz
-extended(const Order *order, Interval *extra)
-{
-	TimestampTz due = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
-															  TimestampTzGetDatum(order->due_at),
-															  IntervalPGetDatum(extra)));
-
-	if (due <= order->due_at)
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("\"extra\" must be above zero"));
-	return due;
-}
-
 Datum
 ordflow_extend_order(PG_FUNCTION_ARGS)
 {
@@ -164,7 +150,10 @@ ordflow_extend_order(PG_FUNCTION_ARGS)
 				errcode(ERRCODE_ORDFLOW_ILLEGAL_TRANSITION),
 				errmsg("the deadline of order %lld has passed", (long long) order.order_id),
 				errdetail("It was %s.", timestamptz_to_str(order.due_at)));
-	due = extended(&order, PG_GETARG_INTERVAL_P(1));
+	ordflow_check_interval(PG_GETARG_INTERVAL_P(1), "\"extra\"", order.due_at, NULL);
+	due = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
+												  TimestampTzGetDatum(order.due_at),
+												  PG_GETARG_DATUM(1)));
 
 	values[0] = Int64GetDatum(order.order_id);
 	values[1] = TimestampTzGetDatum(due);

@@ -8,7 +8,7 @@ use Ordflow;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $node = server('bare', "shared_preload_libraries = 'auto_explain'");
+my $node = server('bare', "shared_preload_libraries = 'auto_explain'", 'fsync = on');
 is(sqlstate($node, 'CREATE EXTENSION ordflow'), '', 'the extension can be created');
 
 my $lines = q('[{"sku": "A", "quantity": 1, "unit_price": 1}]');

@@ -55,8 +55,9 @@ sub goes_on_selling
 		31, 'a new order gets the next id');
 	$is->(q(ordflow.submit_order('c8', '[{"sku": "lamp", "quantity": 2, "unit_price": 19.99},
 		{"sku": "vase", "quantity": 1, "unit_price": 5.05, "metadata": {"gift": true}},
-		{"sku": "wrapping", "quantity": 1, "unit_price": 0.5, "stock": false}]', NULL, 'key 8', NULL,
-		'{}', '[{"code": "shipping", "amount": 12}]', 'EUR')), 2, 'a repeated key finds its order');
+		{"sku": "wrapping", "quantity": 1, "unit_price": 0.5, "stock": false}]', NULL, 'key 8',
+		NULL, '{}', '[{"code": "shipping", "amount": 12}]', 'EUR')), 2,
+		'a repeated key finds its order');
 	$is->(q(ordflow.pay_order(1, 'bank', 'tx no 1', 36), (SELECT count(*) FROM ordflow.refunds
 		WHERE state = 'held')), 'mismatch|0', 'a transaction id is known');
 	$is->(q(ordflow.release_refund(max(refund_id)) FROM ordflow.refunds WHERE state = 'held'),

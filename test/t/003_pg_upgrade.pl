@@ -1,5 +1,5 @@
-# pg_upgrade takes a cluster with a shop in full swing, in --check and in earnest: no reg* column and
-# nothing else stands in its way, and the shop goes on.
+# pg_upgrade takes a cluster with a shop in full swing, in --check and in earnest: no reg* column
+# and nothing else stands in its way, and the shop goes on.
 use strict;
 use warnings;
 use FindBin;
@@ -26,10 +26,9 @@ command_ok([@upgrade], 'pg_upgrade passes');
 $new->start;
 same_checksums(checksums($new, 'shop'), $rows, 'upgraded');
 audits_clean($new, 'upgraded', 'shop');
-is( answer(
-		$new, q(SELECT ordflow.submit_order('new', '[{"sku": "lamp", "quantity": 1, "unit_price": 1}]')),
-		'shop'),
-	31, 'a new order gets the next id');
+my $lines = q('[{"sku": "lamp", "quantity": 1, "unit_price": 1}]');
+is(answer($new, "SELECT ordflow.submit_order('new', $lines)", 'shop'), 31,
+	'a new order gets the next id');
 is(answer($new, 'SELECT ordflow.run_due()', 'shop'), 5, 'what was overdue is done');
 audits_clean($new, 'upgraded, having sold', 'shop');
 

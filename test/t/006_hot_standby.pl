@@ -41,10 +41,11 @@ raises($primary, "BEGIN READ ONLY; SELECT ordflow.submit_order('c', $lines)", '2
 
 my @reads = (
 	'SELECT * FROM ordflow.audit()', "SELECT ordflow.available_stock('lamp')",
-	"SELECT ordflow.quote_order('c1', $lines, 'TEN')", 'SELECT * FROM ordflow.orders ORDER BY 1',
-	'SELECT * FROM ordflow.stock_levels ORDER BY 1, 2', 'SELECT * FROM ordflow.reservations ORDER BY 1, 2, 3',
-	'SELECT ordflow.diagram()', "SELECT ordflow.order_id('no 1')",
-	'SELECT * FROM ordflow.available_events(10)', "SELECT * FROM ordflow.available_events('shop.repairs', '1')",
+	"SELECT ordflow.quote_order('c1', $lines, 'TEN')", "SELECT ordflow.order_id('no 1')",
+	'SELECT ordflow.diagram()', 'SELECT * FROM ordflow.stock_levels ORDER BY 1, 2',
+	'SELECT * FROM ordflow.reservations ORDER BY 1, 2, 3',
+	'SELECT * FROM ordflow.available_events(10)',
+	"SELECT * FROM ordflow.available_events('shop.repairs', '1')",
 	"SELECT * FROM ordflow.check_machine('repair')",
 	"SELECT * FROM ordflow.attach_report('shop.notes', 'repair', 'event')",
 	'SELECT part, object FROM ordflow.doctor()');

@@ -24,8 +24,9 @@ answer($node, <<'SQL');
 	$$;
 	CREATE FUNCTION submission(customer text, a text, b text, quantity int, key text)
 	RETURNS jsonb LANGUAGE sql AS $$
-		SELECT jsonb_build_object('customer', customer, 'idempotency_key', key, 'lines', jsonb_build_array(
-			line(a, quantity) || '{"unit_price": "1.05"}', line(b, 1) || '{"unit_price": 7}'))
+		SELECT jsonb_build_object('customer', customer, 'idempotency_key', key, 'lines',
+			jsonb_build_array(line(a, quantity) || '{"unit_price": "1.05"}',
+				line(b, 1) || '{"unit_price": 7}'))
 	$$;
 
 	-- one thing that a shop does; what a shop has to expect is caught, in a subtransaction
@@ -36,9 +37,9 @@ answer($node, <<'SQL');
 			ORDER BY md5(o.order_id || k) LIMIT 1);
 	BEGIN
 		CASE
-		WHEN what < 8 THEN PERFORM ordflow.submit_order(customer, submission(customer, a, b, n, k)->'lines',
-			CASE WHEN what < 3 THEN 'FEW' END, CASE WHEN what > 4 THEN k END,
-			CASE WHEN what = 7 THEN interval '1 second' END);
+		WHEN what < 8 THEN PERFORM ordflow.submit_order(customer,
+			submission(customer, a, b, n, k)->'lines', CASE WHEN what < 3 THEN 'FEW' END,
+			CASE WHEN what > 4 THEN k END, CASE WHEN what = 7 THEN interval '1 second' END);
 		WHEN what < 10 THEN PERFORM ordflow.submit_orders(jsonb_build_array(
 			submission(customer, b, a, n, k), submission('guest', a, b, 99, k),
 			submission('c0', a, b, n, k)));
@@ -48,8 +49,8 @@ answer($node, <<'SQL');
 		WHEN what < 13 THEN PERFORM ordflow.ship_order(id, 'post', k);
 		WHEN what < 14 THEN PERFORM ordflow.refund_order(id);
 		WHEN what < 16 THEN PERFORM ordflow.cancel_order(id);
-		WHEN what < 18 THEN PERFORM ordflow.reserve_stock(k, jsonb_build_array(line(b, n), line(a, 1)),
-			clock_timestamp() + n * interval '1 second');
+		WHEN what < 18 THEN PERFORM ordflow.reserve_stock(k,
+			jsonb_build_array(line(b, n), line(a, 1)), clock_timestamp() + n * interval '1 second');
 		WHEN what < 19 THEN PERFORM ordflow.release_stock(k);
 		ELSE PERFORM ordflow.run_due();
 		END CASE;
@@ -72,11 +73,12 @@ my @levels = ('read committed', 'repeatable read', 'serializable');
 run($_, 'plain') for @levels;
 is(answer($node, "SELECT deadlocks FROM pg_stat_database WHERE datname = 'postgres'"), 0,
 	'nobody met in a deadlock');
-# Who waits for a subtransaction that was released, and rolled back by an outer savepoint later, goes
-# on waiting for the whole transaction: here PostgreSQL may find deadlocks, and pgbench repeats.
+# Who waits for a subtransaction that was released, and rolled back by an outer savepoint later,
+# goes on waiting for the whole transaction: so PostgreSQL may find deadlocks here; pgbench repeats.
 run($_, 'plain', 'savepoint') for @levels;
 
-cmp_ok(answer($node, "SELECT count(*) FROM ordflow.orders WHERE state = '$_'"), '>', 0, "some are $_")
+cmp_ok(answer($node, "SELECT count(*) FROM ordflow.orders WHERE state = '$_'"),
+	'>', 0, "some are $_")
   for qw(pending_shipment pending_receipt cancelled);
 
 sub run

@@ -6,12 +6,13 @@ use lib "$FindBin::Bin/lib";
 use Ordflow;
 use Test::More;
 
-my $node = server('main');
+my $node = server('main', 'fsync = on');
 my $lines = q('[{"sku": "A", "quantity": 1, "unit_price": 1}]');
 my @verbs = (
 	"submit_order('c', $lines)", "quote_order('c', $lines)", "pay_order(1, 'bank', 't', 1)",
 	"receive_stock('A', 1)", "available_stock('A')", "create_coupon('C', 'percent', 1)",
-	"define_machine('m', '{\"states\": {\"a\": \"initial\"}, \"transitions\": []}')", 'diagram()', 'run_due()');
+	"define_machine('m', '{\"states\": {\"a\": \"initial\"}, \"transitions\": []}')", 'diagram()',
+	'run_due()');
 
 answer($node, 'CREATE EXTENSION ordflow');
 my $session = $node->background_psql('postgres', on_error_stop => 0);
@@ -27,7 +28,8 @@ is(answer($node, "SELECT available FROM ordflow.stock_levels"), 9, 'what is ther
 
 answer($node, "UPDATE pg_extension SET extversion = '$version' WHERE extname = 'ordflow'");
 is(answer($node, "SELECT ordflow.submit_order('c', $lines)"), 1, 'with the right version it sells');
-is($session->query("SELECT ordflow.submit_order('c', $lines)"), 2, 'also in the session that was open');
+is($session->query("SELECT ordflow.submit_order('c', $lines)"), 2,
+	'also in the session that was open');
 is(answer($node, 'SELECT * FROM ordflow.doctor()'), '', 'and doctor() is content');
 $session->quit;
 

@@ -76,13 +76,14 @@ sub expected
 	return $code =~ /^\s*(?:--|#|\/\/) => (.*)$/gm;
 }
 
-# Runs a program with its text from standard input, as the role shop; its status, the lines it prints.
+# Runs a program with its text from standard input, as the role shop; its status, its output.
 sub run
 {
 	my ($command, $text, $db) = @_;
-	local @ENV{ 'PGHOST', 'PGPORT', 'PGDATABASE', 'PGUSER' } = ($node->host, $node->port, $db, 'shop');
+	local @ENV{qw(PGHOST PGPORT PGDATABASE PGUSER)} = ($node->host, $node->port, $db, 'shop');
 	my $out = '';
-	my $done = eval { IPC::Run::run($command, '<', \$text, '>', \$out, '2>&1', IPC::Run::timeout(60)) };
+	my @streams = ('<', \$text, '>', \$out, '2>&1', IPC::Run::timeout(60));
+	my $done = eval { IPC::Run::run($command, @streams) };
 	return ($done ? 0 : 1, split /\n/, $out);
 }
 

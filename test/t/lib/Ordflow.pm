@@ -10,7 +10,8 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-our @EXPORT = qw(server configure shop answer sqlstate raises audits_clean checksums same_checksums);
+our @EXPORT = qw(
+  server configure shop answer sqlstate raises audits_clean checksums same_checksums);
 
 my $here = dirname(__FILE__);
 
@@ -29,7 +30,7 @@ sub configure
 {
 	my ($node, @settings) = @_;
 	$node->append_conf('postgresql.conf',
-		join("\n", "shared_preload_libraries = 'ordflow'", "timezone = 'UTC'", 'fsync = on',
+		join("\n", "shared_preload_libraries = 'ordflow'", "timezone = 'UTC'",
 			'log_statement = none', @settings, ''));
 	return;
 }
@@ -70,7 +71,8 @@ sub audits_clean
 {
 	my ($node, $name, $db) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	return is(answer($node, 'SELECT * FROM ordflow.audit()', $db), '', "$name: audit finds nothing");
+	my $findings = answer($node, 'SELECT * FROM ordflow.audit()', $db);
+	return is($findings, '', "$name: audit finds nothing");
 }
 
 # One line for each table of ordflow and of users, and for each sequence: its rows, as a sum.
