@@ -9,7 +9,7 @@ SELECT c, pg_temp.try(format('SELECT ordflow.submit_order(NULL, %L, currency => 
     pg_temp.try(format('SELECT ordflow.quote_order(NULL, %L, currency => %L)', :'line', c)) AS quote,
     pg_temp.try(format('SELECT ordflow.pay_order(%s, ''p'', ''bad_currency'', 10, %L)', :id, c)) AS pay,
     pg_temp.try(format('SELECT ordflow.pay_order(0, ''p'', ''bad_currency'', 10, %L)', c)) AS pay_unknown
-FROM unnest(ARRAY['RMB', 'cny', 'Cny', 'CNY ', ' CNY', 'CN', 'CNYY', 'XXX', 'XAU', 'DEM', '156', 'CNY JPY', 'Y J', '￥', '']) c;
+FROM unnest(ARRAY['RMB', 'cny', 'Cny', 'CNY ', ' CNY', 'CN', 'CNYY', 'XTS', 'XAU', 'DEM', '156', 'CNY JPY', 'Y J', '￥', '']) c;
 SELECT w, pg_temp.try(format('SELECT ordflow.submit_order(NULL, %L, pay_within => %L)', :'line', w))
 FROM unnest(ARRAY['-1 day', '0', '-1 microsecond', '1 month -32 days', '100 years 1 second', '178000000 years', 'soon', '']) w;
 SELECT pg_temp.fingerprint() = :'before' AS unchanged;

@@ -50,7 +50,7 @@ INSERT INTO ordflow.parts (part, privilege, object) SELECT part, privilege, obje
         'TABLE ordflow.machines', 'TABLE ordflow.states', 'TABLE ordflow.transitions', 'TABLE ordflow.effects',
         'TABLE ordflow.object_history', 'TABLE ordflow.parked',
         'TABLE ordflow.stock', 'TABLE ordflow.stock_segments', 'TABLE ordflow.stock_movements', 'TABLE ordflow.holds',
-        'TABLE ordflow.hold_lines', 'TABLE ordflow.stock_levels', 'TABLE ordflow.stock_holds', 'TABLE ordflow.reservations',
+        'TABLE ordflow.hold_lines', 'TABLE ordflow.stock_levels', 'TABLE ordflow.reservations',
         'TABLE ordflow.coupons', 'TABLE ordflow.coupon_redemptions', 'TABLE ordflow.purchase_limits',
         'TABLE ordflow.purchase_counts', 'TABLE ordflow.orders', 'TABLE ordflow.order_lines',
         'TABLE ordflow.order_charges', 'TABLE ordflow.order_history', 'TABLE ordflow.shipments',

@@ -285,7 +285,7 @@ order_guard(MachineStep *step)
 	/* also a plain UPDATE moves stock */
 	ordflow_require_preload();
 
-	/* what a cancelled order held may be another's by now, so no event of the shop's own revives it */
+	/* what a cancelled order held may be another's by now, so no event revives it */
 	if (is(step->from_state, "cancelled") && !is(next_state(step), "cancelled"))
 		ordflow_machine_illegal("order", step->from_state, step->event,
 								psprintf("order %lld", (long long) DatumGetInt64(step->keys[0])),
@@ -466,7 +466,8 @@ ordflow_order_deadline(PG_FUNCTION_ARGS)
 				errmsg("function ordflow.order_deadline must be called as a BEFORE UPDATE trigger"));
 	desc = RelationGetDescr(trigger->tg_relation);
 	due_at = SPI_fnumber(desc, "due_at");
-	expires_at = SPI_getbinval(trigger->tg_newtuple, desc, SPI_fnumber(desc, "expires_at"), &isnull);
+	expires_at = SPI_getbinval(trigger->tg_newtuple, desc, SPI_fnumber(desc, "expires_at"),
+							   &isnull);
 	return PointerGetDatum(heap_modify_tuple_by_cols(trigger->tg_newtuple, desc, 1, &due_at,
 													 &expires_at, &isnull));
 }

@@ -140,7 +140,8 @@ is_paid(const Order *order)
 	Datum		values[1] = {Int64GetDatum(order->order_id)};
 
 	return order->payable == 0 || ordflow_order_is(order, "pending_shipment") ||
-		ordflow_order_is(order, "pending_receipt") || ordflow_order_is(order, "completed") || ordflow_execute(&find_applied, values, NULL) > 0;
+		ordflow_order_is(order, "pending_receipt") || ordflow_order_is(order, "completed") ||
+		ordflow_execute(&find_applied, values, NULL) > 0;
 }
 
 static bool

@@ -252,7 +252,17 @@ ordflow_stock_expire_holds(TimestampTz now, int limit)
 {
 	Datum		values[2] = {TimestampTzGetDatum(now), Int64GetDatum(limit)};
 	int			n = ordflow_execute(&find_expired, values, NULL);
+	Datum		references;
 
+	if (n == 0)
+		return 0;
+
+	/*
+	 * The caller may have locked rows of stock before, for orders that it has cancelled.  So none
+	 * is waited for, which might be below those in the order of locks.
+	 */
+	references = ordflow_text_array(result_references(n), n);
+	n = ordflow_execute(&lockable_holds, &references, NULL);
 	if (n > 0)
 		holds_end(result_references(n), n, "expired", now);
 	return n;

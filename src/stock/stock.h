@@ -95,7 +95,10 @@ pg_noreturn extern void ordflow_stock_refuse(bool unknown, JsonBuild *problems);
 
 /* ---- hold.c: units held under a reference of the shop's own ---- */
 
-/* Releases holds that have expired at now, at most limit; returns how many. */
+/*
+ * Releases holds that have expired at now, at most limit; returns how many.  It
+ * waits for nobody: what others work on is left for the next call.
+ */
 extern int	ordflow_stock_expire_holds(TimestampTz now, int limit);
 
 /*

@@ -62,7 +62,7 @@ SELECT is_empty('TABLE promised EXCEPT TABLE found', 'every public function has 
 
 SELECT set_eq('SELECT name FROM (TABLE found EXCEPT TABLE promised) AS f', ARRAY[
     'audit_coupons', 'audit_orders', 'audit_stock', 'library',
-    'machine_changed', 'machine_due', 'machine_rows_changed', 'purchase_limits_changed', 'refuse_truncate'
+    'machine_changed', 'machine_due', 'machine_rows_changed', 'order_deadline', 'purchase_limits_changed', 'refuse_truncate'
 ], 'no other function exists but these, which are of no public use');
 
 SELECT is_empty($$
