@@ -13,13 +13,14 @@ DECLARE found text[];
 BEGIN
   EXECUTE sql;
   SELECT array_agg(DISTINCT check_name ORDER BY check_name) INTO found FROM ordflow.audit();
-  RAISE EXCEPTION USING MESSAGE = found::text, ERRCODE = 'SH099';
+  RAISE EXCEPTION USING MESSAGE = coalesce(found::text, 'nothing'), ERRCODE = 'SH099';
 EXCEPTION WHEN SQLSTATE 'SH099' THEN
   RETURN NEXT SQLERRM;
 END $$;
 SELECT pg_temp.damage('UPDATE ordflow.coupons SET used = used - 1 WHERE code = ''auc''');
 SELECT pg_temp.damage('UPDATE ordflow.coupons SET usage_limit = 1 WHERE code = ''auc''');
-SELECT pg_temp.damage('UPDATE ordflow.coupons SET per_customer = 1, usage_limit = NULL WHERE code = ''auc''; UPDATE ordflow.coupon_redemptions SET customer = ''ada'', slot = NULL');
+SELECT pg_temp.damage('UPDATE ordflow.coupons SET per_customer = 1, usage_limit = NULL WHERE code = ''auc'';
+  UPDATE ordflow.coupon_redemptions SET customer = ''ada'', slot = NULL');
 SELECT pg_temp.damage('UPDATE ordflow.coupon_redemptions SET customer = NULL, slot = NULL WHERE coupon_id = ' || :e);
 SELECT pg_temp.damage('UPDATE ordflow.coupon_redemptions SET state = ''returned'', slot = NULL WHERE order_id = ' || :b);
 SELECT pg_temp.damage('UPDATE ordflow.coupon_redemptions SET coupon_id = -1 WHERE order_id = ' || :d);

@@ -17,7 +17,7 @@ DECLARE found text[];
 BEGIN
   EXECUTE sql;
   SELECT array_agg(DISTINCT check_name ORDER BY check_name) INTO found FROM ordflow.audit();
-  RAISE EXCEPTION USING MESSAGE = found::text, ERRCODE = 'SH099';
+  RAISE EXCEPTION USING MESSAGE = coalesce(found::text, 'nothing'), ERRCODE = 'SH099';
 EXCEPTION WHEN SQLSTATE 'SH099' THEN
   RETURN NEXT SQLERRM;
 END $$;
@@ -33,7 +33,7 @@ SELECT pg_temp.damage(format('DELETE FROM ordflow.order_history WHERE order_id =
 SELECT pg_temp.damage(format('UPDATE ordflow.order_history SET to_state = ''completed'' WHERE order_id = %s', :o));
 SELECT pg_temp.damage(format('UPDATE ordflow.orders SET due_at = NULL WHERE order_id = %s', :o));
 SELECT pg_temp.damage(format('UPDATE ordflow.orders SET due_at = now() WHERE order_id = %s', :paid));
-SELECT pg_temp.damage(format('UPDATE ordflow.orders SET expires_at = expires_at + interval ''1 s'' WHERE order_id = %s', :o));
+SELECT pg_temp.damage(format('UPDATE ordflow.orders SET due_at = due_at + interval ''1 s'' WHERE order_id = %s', :o));
 SELECT pg_temp.damage(format('UPDATE ordflow.order_lines SET shipped = 2 WHERE order_id = %s AND line_no = 1', :paid));
 SELECT pg_temp.damage(format('UPDATE ordflow.order_lines SET quantity = 4 WHERE order_id = %s AND line_no = 1', :o));
 SELECT pg_temp.damage(format('DELETE FROM ordflow.stock_movements WHERE order_id = %s AND kind = ''reserved''', :o));

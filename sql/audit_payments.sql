@@ -12,7 +12,7 @@ DECLARE found text[];
 BEGIN
   EXECUTE sql;
   SELECT array_agg(DISTINCT check_name ORDER BY check_name) INTO found FROM ordflow.audit();
-  RAISE EXCEPTION USING MESSAGE = found::text, ERRCODE = 'SH099';
+  RAISE EXCEPTION USING MESSAGE = coalesce(found::text, 'nothing'), ERRCODE = 'SH099';
 EXCEPTION WHEN SQLSTATE 'SH099' THEN
   RETURN NEXT SQLERRM;
 END $$;

@@ -13,7 +13,7 @@ BEGIN
   EXECUTE sql;
   SELECT array_agg(check_name || ': ' || regexp_replace(object, '\d{2,}|stock row \d+', 'N') ORDER BY check_name, object) INTO found
   FROM ordflow.audit() WHERE object ~ '^aus|^stock row';
-  RAISE EXCEPTION USING MESSAGE = found::text, ERRCODE = 'SH099';
+  RAISE EXCEPTION USING MESSAGE = coalesce(found::text, 'nothing'), ERRCODE = 'SH099';
 EXCEPTION WHEN SQLSTATE 'SH099' THEN
   RETURN NEXT SQLERRM;
 END $$;

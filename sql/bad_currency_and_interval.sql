@@ -18,4 +18,4 @@ SELECT ordflow.submit_order(NULL, :'line', pay_within => '1 microsecond') AS bri
 SELECT ordflow.pay_order(:brief, 'p', 'bad_currency brief', 1), ordflow.expire_order(:brief);
 SELECT * FROM pg_temp.look(:brief);
 SELECT pg_temp.peek(format('SELECT ''ok'' FROM ordflow.submit_order(NULL, %L, pay_within => %L)', :'line', '100 years'));
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

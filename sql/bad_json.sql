@@ -46,4 +46,4 @@ SELECT :id = :again_id AS same;
 EXECUTE submit (pg_temp.deep(1001));
 -- of a key that is there twice the last counts, as in every jsonb
 SELECT ordflow.quote_order(NULL, '[{"sku": "s", "stock": false, "quantity": 1, "unit_price": 1, "unit_price": 2}]')->'payable' AS payable;
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

@@ -34,4 +34,4 @@ SELECT ordflow.pay_order(:many, 'p', 'bad_lines', 50),
 SELECT ordflow.refund_order(:many, pg_temp.many(5000, '{"line": N, "quantity": 1}')) > 0 AS refund;
 SELECT * FROM pg_temp.look(:many);
 SELECT * FROM pg_temp.stock('bad_lines') WHERE sku = 'bad_lines';
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

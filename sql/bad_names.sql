@@ -23,4 +23,4 @@ SELECT pg_temp.try('SELECT ordflow.order_id(''bad_names'')') AS order_no,
     pg_temp.try(format('SELECT ordflow.refund_order(%s, ''[{"line": 2147483648, "quantity": 1}]'')', :id)) AS refund,
     pg_temp.try(format('SELECT ordflow.refund_order(%s, ''[{"line": 2, "quantity": 1}]'')', :id)) AS refund;
 SELECT pg_temp.fingerprint() = :'before' AS unchanged;
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

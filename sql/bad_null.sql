@@ -41,4 +41,4 @@ SELECT pg_temp.fingerprint() = :'before' AS unchanged;
 -- none is missing
 SELECT object FROM ordflow.parts WHERE part = 'orders' AND privilege = 'EXECUTE'
 AND substr(object, 10)::regprocedure NOT IN (SELECT function FROM calls) ORDER BY 1;
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

@@ -11,4 +11,4 @@ SELECT pg_temp.fingerprint() = :'before' AS unchanged;
 -- any other amount is one, however odd
 SELECT a, pg_temp.peek(format('SELECT ordflow.pay_order(%s, ''p'', ''bad_payment'', %s)', :id, a))
 FROM unnest(ARRAY['1e-20', '10.00000000000000000001', '1000000000000000', '10.0']) a;
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

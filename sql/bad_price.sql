@@ -22,4 +22,4 @@ FROM unnest(ARRAY['0', '-0', '"-0"', '"+1"', '"1."', '".5"', '1e2', '0.000000000
     '1.100000000000000000000000']) p;
 SELECT ordflow.quote_order(NULL, '[{"sku": "s", "stock": false, "quantity": 1, "unit_price": 999999999999999.9999999999}]',
     currency => 'JPY')->>'payable' AS payable;
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

@@ -26,4 +26,4 @@ SELECT pg_temp.fingerprint() = :'before' AS unchanged;
 SELECT q, ordflow.quote_order(NULL, format('[{"sku": "s", "stock": false, "quantity": %s, "unit_price": 0.01}]', q)::jsonb)
     ->'payable' AS payable
 FROM unnest(ARRAY['1000000000000', '1e12', '2.0', '1.0000000000000000000000']) q;
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

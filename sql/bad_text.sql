@@ -27,4 +27,4 @@ FROM calls, unnest(ARRAY['', repeat('x', 255), repeat('x', 256), repeat('x', 104
 SELECT pg_temp.fingerprint() = :'before' AS unchanged;
 -- what a provider says went wrong alone may be longer
 SELECT pg_temp.peek(format('SELECT ordflow.refund_failed(%s, repeat(''x'', 1048576))', :refund));
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

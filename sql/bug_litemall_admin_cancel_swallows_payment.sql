@@ -7,4 +7,4 @@ SELECT r, pg_temp.sell('bug_litemall_admin') AS id INTO TEMP sold FROM unnest(AR
 SELECT r, ordflow.cancel_order(id, r) FROM sold ORDER BY id;
 SELECT r, ordflow.pay_order(id, 'wechat', 'bug_litemall_admin ' || r, 10) FROM sold ORDER BY id;
 SELECT r, cancel_reason, look.* FROM sold JOIN ordflow.orders ON order_id = id, pg_temp.look(id) ORDER BY id;
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

@@ -23,4 +23,4 @@ SELECT pg_temp.try(format('SELECT ordflow.ship_order(%s, ''c'', ''t'')', :id)) A
     pg_temp.try(format('SELECT ordflow.extend_order(%s, ''1 day'')', :id)) AS extend;
 SELECT ordflow.ship_order(:second_id, 'c', 't');
 SELECT * FROM pg_temp.stock('bug_litemall_revived');
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

@@ -18,4 +18,4 @@ SELECT e, pg_temp.again(e) FROM unnest(ARRAY['SELECT ordflow.cancel_order(%s)', 
     'SELECT ordflow.fire(''ordflow.orders'', ''%s'', ''cancel'')', 'SELECT ordflow.fire(''ordflow.orders'', ''%s'', ''expire'')',
     'UPDATE ordflow.orders SET state = ''cancelled'' WHERE order_id = %s']) e;
 SELECT used FROM ordflow.coupons WHERE code = 'bug_litemall_not_returned';
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

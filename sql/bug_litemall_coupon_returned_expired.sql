@@ -11,4 +11,4 @@ SELECT ordflow.cancel_order(:id);
 SELECT * FROM pg_temp.look(:id);
 SELECT pg_temp.try($$SELECT ordflow.submit_order('bug_litemall_expired', '[{"sku": "bug_litemall_expired", "quantity": 1,
     "unit_price": 5}]', 'bug_litemall_expired')$$);
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

@@ -16,4 +16,4 @@ SELECT ordflow.refund_order(:part, '[{"line": 1, "quantity": 1}]') > 0 AS unship
 SELECT * FROM pg_temp.stock('bug_mall_shipped');
 SELECT ordflow.refund_order(:part, '[{"line": 1, "quantity": 1}]') > 0 AS came_back;
 SELECT * FROM pg_temp.stock('bug_mall_shipped');
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

@@ -16,4 +16,4 @@ SELECT * FROM pg_temp.stock('bug_mall_cancel_overrides_payment');
 SELECT pg_temp.sell('bug_mall_cancel_overrides_payment', 'cancelled') AS gone \gset
 SELECT ordflow.pay_order(:gone, 'p', 'bug_mall_cancel_overrides_payment 2', 10);
 SELECT * FROM pg_temp.look(:gone);
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

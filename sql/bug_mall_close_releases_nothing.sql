@@ -9,4 +9,4 @@ FROM unnest(ARRAY['pending_payment', 'pending_shipment', 'partly shipped', 'pend
 SELECT s, pg_temp.try(format('SELECT ordflow.cancel_order(%s, ''admin'')', id)) FROM sold ORDER BY id;
 SELECT s, look.* FROM sold, pg_temp.look(id) ORDER BY id;
 SELECT * FROM pg_temp.stock('bug_mall_close');
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

@@ -21,4 +21,4 @@ SELECT ordflow.submit_order('mall 7', '[{"sku": "bug_mall_coupon", "quantity": 1
 SELECT line_no, amount, discount, payable FROM ordflow.order_lines WHERE order_id = :id ORDER BY 1;
 SELECT pg_temp.try($$SELECT ordflow.submit_order('mall 8', '[{"sku": "bug_mall_coupon", "quantity": 1, "unit_price": 88}]',
     'bug_mall_coupon scope', charges => '[{"code": "points", "amount": -0.01}]')$$);
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

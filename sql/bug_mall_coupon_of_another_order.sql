@@ -18,4 +18,4 @@ SELECT n, pg_temp.try($$SELECT 'ok' FROM ordflow.submit_order('mall', '[{"sku": 
 SELECT ordflow.cancel_order(id), ordflow.cancel_order(id) FROM sold ORDER BY n;
 SELECT n, state, coupon FROM sold, pg_temp.look(id) ORDER BY n;
 SELECT used FROM ordflow.coupons WHERE code = 'bug_mall_other_order';
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

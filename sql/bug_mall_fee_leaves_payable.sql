@@ -7,4 +7,4 @@ SELECT pg_temp.sell('bug_mall_fee') AS id \gset
 SELECT ordflow.add_charge(:id, 'freight', 7.5, 'island');
 SELECT ordflow.pay_order(:id, 'alipay', 'bug_mall_fee old', 10), ordflow.pay_order(:id, 'alipay', 'bug_mall_fee', 17.5);
 SELECT * FROM pg_temp.look(:id);
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

@@ -13,4 +13,4 @@ FROM ordflow.refunds r JOIN ordflow.payments p USING (payment_id) WHERE r.order_
 -- nothing is missing in the sums
 SELECT sum(p.amount) = sum(r.amount) AS balanced FROM ordflow.payments p LEFT JOIN ordflow.refunds r USING (payment_id)
 WHERE p.order_id = :id AND p.result <> 'applied';
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

@@ -48,4 +48,4 @@ WHERE s.sku LIKE 'bug_mall_reserved %' GROUP BY s.sku, s.on_hand, s.reserved, s.
 SELECT m.order_id, sum(m.reserved) FROM ordflow.stock_movements m JOIN ordflow.orders o USING (order_id)
 WHERE o.customer = 'bug_mall_reserved' AND o.state IN ('cancelled', 'completed', 'pending_receipt')
 GROUP BY 1 HAVING sum(m.reserved) <> 0;
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

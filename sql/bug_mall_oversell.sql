@@ -16,4 +16,4 @@ SELECT ordflow.cancel_order(min(order_id)) FROM ordflow.order_lines WHERE sku = 
 SELECT n, pg_temp.try($$SELECT 'ok' FROM ordflow.submit_order(NULL, '[{"sku": "bug_mall_oversell", "quantity": 1, "unit_price": 1}]')$$)
 FROM generate_series(1, 2) n;
 SELECT * FROM pg_temp.stock('bug_mall_oversell');
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

@@ -9,4 +9,4 @@ SELECT * FROM pg_temp.look(:id);
 SELECT ordflow.ship_order(:id, 'c', 't');
 SELECT ordflow.pay_order(:id, 'alipay', 'bug_mall_amount 2', 10);
 SELECT * FROM pg_temp.look(:id);
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

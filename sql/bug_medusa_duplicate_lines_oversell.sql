@@ -15,4 +15,4 @@ SELECT pg_temp.peek($$SELECT ordflow.reserve_stock('bug_medusa',
     '[{"sku": "bug_medusa", "quantity": 3}, {"sku": "bug_medusa", "quantity": 3}]')$$);
 SELECT ordflow.submit_order(NULL, pg_temp.lines('2 main', '3 main')) > 0 AS sold;
 SELECT * FROM pg_temp.stock('bug_medusa');
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

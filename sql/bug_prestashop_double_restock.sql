@@ -22,4 +22,4 @@ SELECT ordflow.refund_order(:id);
 SELECT ordflow.cancel_order(:id);
 SELECT * FROM pg_temp.look(:id);
 SELECT * FROM pg_temp.stock('bug_prestashop');
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

@@ -13,4 +13,4 @@ GROUP BY 1, 2 ORDER BY 1, 2;
 SELECT * FROM pg_temp.stock('bug_prestashop_stuck');
 SELECT count(*), sum(quantity) FROM ordflow.reservations WHERE sku = 'bug_prestashop_stuck';
 SELECT ordflow.submit_order('d', '[{"sku": "bug_prestashop_stuck", "quantity": 60, "unit_price": 5}]') > 0 AS sold;
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

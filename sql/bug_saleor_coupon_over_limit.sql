@@ -17,4 +17,4 @@ SELECT c, pg_temp.use(c) FROM unnest(ARRAY['clara', 'anna']) c;
 SELECT ordflow.cancel_order(max(order_id)) FROM ordflow.orders WHERE coupon = 'bug_saleor' AND customer = 'berta';
 SELECT c, pg_temp.use(c) FROM unnest(ARRAY['anna', 'clara', 'clara']) c;
 SELECT used FROM ordflow.coupons WHERE code = 'bug_saleor';
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

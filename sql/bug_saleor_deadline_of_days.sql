@@ -11,4 +11,4 @@ UPDATE ordflow.orders SET expires_at = t + interval '1 hour', due_at = t + inter
 FROM clock_timestamp() t, orders WHERE order_id = id AND w <= '1 day';
 SELECT w, ordflow.expire_order(id) FROM orders ORDER BY w;
 SELECT w, pg_temp.overdue(id), ordflow.expire_order(id) FROM orders ORDER BY w;
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

@@ -12,4 +12,4 @@ SELECT ordflow.pay_order(:late, 'p', 'bug_seckill 16', 10), ordflow.pay_order(:e
 SELECT ordflow.expire_order(:late), ordflow.expire_order(:early);
 SELECT * FROM pg_temp.look(:late) UNION ALL SELECT * FROM pg_temp.look(:early);
 SELECT * FROM pg_temp.stock('bug_seckill');
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

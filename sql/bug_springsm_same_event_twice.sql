@@ -29,4 +29,4 @@ SELECT * FROM pg_temp.twice(format('SELECT ordflow.fire(''ordflow.orders'', ''%s
 SELECT l.* FROM unnest(ARRAY[:id, :paid, :late, :fired]) WITH ORDINALITY AS u (id, n), pg_temp.look(u.id) l ORDER BY n;
 SELECT * FROM pg_temp.stock('bug_springsm');
 SELECT used FROM ordflow.coupons WHERE code = 'bug_springsm';
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

@@ -11,4 +11,4 @@ SELECT c, pg_temp.try('SELECT ordflow.' || c) FROM unnest(ARRAY[
     'adjust_stock(''bug_vendure'', -1, ''broken'')', 'set_stock(''bug_vendure'', 1, ''ERP'')']) c;
 SELECT ordflow.pay_order(:id, 'p', 'bug_vendure', 10), ordflow.ship_order(:id, 'c', 't');
 SELECT * FROM pg_temp.stock('bug_vendure');
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

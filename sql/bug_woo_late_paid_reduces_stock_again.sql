@@ -9,4 +9,4 @@ SELECT * FROM pg_temp.stock('bug_woo');
 SELECT ordflow.pay_order(:cancelled, 'mollie', 'bug_woo 1', 10), ordflow.pay_order(:refunded, 'mollie', 'bug_woo 2', 10);
 SELECT * FROM pg_temp.stock('bug_woo');
 SELECT * FROM pg_temp.look(:cancelled) UNION ALL SELECT * FROM pg_temp.look(:refunded);
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

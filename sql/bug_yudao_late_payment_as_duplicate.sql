@@ -15,4 +15,4 @@ SELECT pg_temp.sell('bug_yudao_duplicate', 'pending_shipment') AS paid \gset
 SELECT ordflow.cancel_order(:paid);
 SELECT ordflow.pay_order(:paid, 'yudao', 'bug_yudao_duplicate 2', 10);
 SELECT * FROM pg_temp.look(:paid);
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

@@ -11,4 +11,4 @@ SELECT pg_temp.fingerprint() AS before \gset
 EXECUTE submit;
 SELECT pg_temp.fingerprint() = :'before' AS unchanged;
 SELECT * FROM pg_temp.stock('bug_yudao_all_or_nothing');
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

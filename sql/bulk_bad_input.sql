@@ -26,4 +26,4 @@ SELECT * FROM pg_temp.stock('bulk_bad_input');
 SELECT j, pg_temp.try(format('SELECT count(*) FROM ordflow.submit_orders(%L)', j)) FROM unnest(ARRAY['{}', '1', 'null', '[}', NULL]) j;
 SELECT pg_temp.try('SELECT count(*) FROM ordflow.submit_orders((SELECT jsonb_agg(i) FROM generate_series(1, 10001) i))') AS orders_10001;
 SELECT result, count(*) FROM ordflow.submit_orders((SELECT jsonb_agg(i) FROM generate_series(1, 10000) i)) GROUP BY 1;
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

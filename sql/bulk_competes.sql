@@ -17,4 +17,5 @@ SELECT * FROM pg_temp.bulk('bulk_competes b', '{3,2,1,1}', '{"customer": "bulk_c
 SELECT * FROM pg_temp.bulk('bulk_competes b', '{1,1,1}', '{"customer": "bulk_competes 2", "coupon": "bulk_competes"}');
 SELECT * FROM pg_temp.stock('bulk_competes');
 SELECT used FROM ordflow.coupons WHERE code = 'bulk_competes';
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');
+SELECT * FROM ordflow.audit() WHERE check_name = 'purchase_count';

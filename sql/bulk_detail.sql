@@ -37,4 +37,5 @@ FROM ordflow.submit_orders((SELECT jsonb_agg(o ORDER BY n) FROM asked)) s JOIN a
 SELECT s.result, s.detail->0->>'problem', s.detail->0->>'sqlstate', s.detail->0 ? 'message', s.detail->0 ? 'hint'
 FROM ordflow.submit_orders('[{"lines": []}, {"lines": [{"sku": "x"}], "qty": 1}, 7]') s;
 \t \a
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');
+SELECT * FROM ordflow.audit() WHERE check_name = 'purchase_count';

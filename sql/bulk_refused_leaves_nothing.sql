@@ -51,4 +51,5 @@ SELECT ordflow.drop_effect('order', 'submit', 'public.bulk_refused_effect(jsonb,
 DROP FUNCTION public.bulk_refused_effect;
 DROP TABLE public.bulk_refused_seen;
 SELECT * FROM pg_temp.stock('bulk_refused');
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');
+SELECT * FROM ordflow.audit() WHERE check_name = 'purchase_count';

@@ -39,4 +39,5 @@ WHERE sku = 'bulk_results limited' AND quantity > 0;
 -- an empty array, and what is no array
 SELECT count(*) FROM ordflow.submit_orders('[]');
 SELECT j, pg_temp.try(format('SELECT count(*) FROM ordflow.submit_orders(%L)', j)) FROM unnest(ARRAY['{}', '1', '"x"', 'null', NULL]) j;
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');
+SELECT * FROM ordflow.audit() WHERE check_name = 'purchase_count';

@@ -23,4 +23,4 @@ WHERE sku = 'bulk_twins' GROUP BY 1, 2 ORDER BY 1, 2;
 SELECT ordflow.receive_stock('bulk_twins', 2);
 SELECT * FROM pg_temp.bulk('{anna - 3,anna - 1,anna - 1,anna k3 1}', 'bulk_twins');
 SELECT * FROM pg_temp.stock('bulk_twins');
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

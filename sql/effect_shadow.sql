@@ -15,9 +15,9 @@ END $$;
 SELECT ordflow.add_effect('order', e, 'eff_shd.log(jsonb,jsonb)') FROM unnest('{submit,cancel}'::text[]) e;
 
 SET ROLE regress_eff_shd;
-CREATE TEMP TABLE stock (LIKE ordflow.stock);
-CREATE TEMP TABLE orders (LIKE ordflow.orders INCLUDING DEFAULTS);
-CREATE TEMP TABLE stock_movements (LIKE ordflow.stock_movements);
+CREATE TEMP TABLE stock (stock_id bigint, sku text, location text, available bigint);
+CREATE TEMP TABLE orders (order_id bigint, state text, customer text);
+CREATE TEMP TABLE stock_movements (stock_id bigint, on_hand bigint, reserved bigint);
 CREATE TEMP TABLE coupons (code text);
 CREATE TEMP TABLE purchase_limits (sku text);
 CREATE TEMP TABLE log (line text);

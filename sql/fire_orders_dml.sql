@@ -40,6 +40,8 @@ SELECT count(*) = :moved FROM ordflow.stock_movements;
 UPDATE ordflow.orders SET state = 'completed' WHERE order_id = -1;
 UPDATE ordflow.orders SET state = 'pending_payment' WHERE order_id = -5;
 UPDATE ordflow.orders SET state = NULL WHERE order_id = -1;
+UPDATE ordflow.orders SET expires_at = expires_at + interval '1 h' WHERE order_id = -1;
+SELECT due_at = expires_at FROM ordflow.orders WHERE order_id = -1;
 UPDATE ordflow.orders SET state = 'completed' WHERE order_id = -3;
 SELECT state, due_at FROM ordflow.orders WHERE order_id = -3;
 SELECT event, from_state, to_state FROM ordflow.order_history WHERE order_id = -3;

@@ -27,4 +27,4 @@ SELECT c, pg_temp.submitted(c) FROM unnest(ARRAY['null', '{}', '[1]', '[{}]', '[
     '[{"code": "a", "amount": 1e131071}]', '[{"code": "a", "amount": -1e131071}]', '[{"code": "a", "amount": true}]',
     '[{"code": "a", "amount": 1, "tax": 2}]', '[{"code": "a", "amount": "1 "}]', '[{"code": "a", "amount": "1e2"}]',
     '[{"code": "a", "amount": ""}]']) c;
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

@@ -70,4 +70,4 @@ SELECT count(*) FILTER (WHERE o.payable <> l.payable + o.charges) AS sums,
 FROM answers a JOIN currencies USING (currency) JOIN ordflow.orders o USING (order_id)
 JOIN (SELECT order_id, sum(payable) AS payable, min(least(payable, discount)) AS least, max(scale(payable)) AS scale
       FROM ordflow.order_lines GROUP BY 1) l USING (order_id);
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

@@ -26,4 +26,4 @@ SELECT pg_temp.sell('order_actor') AS plain \gset
 SELECT actor = session_user AS "session user" FROM ordflow.order_history WHERE order_id = :plain;
 SELECT n, pg_temp.try(format('SELECT length(set_config(''ordflow.actor'', repeat(''x'', %s), false))', n)) FROM unnest(ARRAY[255, 256]) n;
 RESET ordflow.actor;
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

@@ -22,4 +22,4 @@ SELECT ordflow.add_charge(:id, '', 1);
 SELECT ordflow.add_charge(:id, repeat('x', 256), 1);
 SELECT ordflow.add_charge(:id, 'x', 1, repeat('x', 256));
 SELECT * FROM pg_temp.look(:id);
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

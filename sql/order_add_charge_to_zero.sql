@@ -10,4 +10,4 @@ SELECT * FROM pg_temp.look(:id);
 SELECT * FROM pg_temp.history(:id);
 SELECT ordflow.pay_order(:id, 'p', 'order_add_charge_to_zero', 7), ordflow.expire_order(:id), ordflow.ship_order(:id, 'c', 't');
 SELECT * FROM pg_temp.look(:id);
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

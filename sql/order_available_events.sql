@@ -14,4 +14,4 @@ FROM pg_temp.cells c ORDER BY n;
 SELECT pg_temp.try('SELECT count(*) FROM ordflow.available_events(0)'),
     pg_temp.try('SELECT count(*) FROM ordflow.available_events(NULL)'),
     pg_temp.try($$SELECT count(*) FROM ordflow.available_events('ordflow.orders', '0')$$);
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

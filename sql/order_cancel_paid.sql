@@ -29,4 +29,4 @@ UPDATE ordflow.orders SET state = 'cancelled' WHERE order_id = :shipped;
 SELECT ordflow.fire('ordflow.orders', :'shipped', 'cancel');
 SELECT * FROM pg_temp.look(:shipped);
 SELECT * FROM pg_temp.stock('order_cancel_paid');
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

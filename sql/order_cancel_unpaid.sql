@@ -21,4 +21,4 @@ SELECT * FROM pg_temp.look(:id);
 SELECT count(*) AS history, (SELECT cancel_reason FROM ordflow.orders WHERE order_id = :id)
 FROM ordflow.order_history WHERE order_id = :id;
 SELECT * FROM pg_temp.stock('order_cancel_unpaid');
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

@@ -12,4 +12,4 @@ SELECT c, pg_temp.try(format('SELECT ordflow.confirm_order(%s, %L)', id, c)) FRO
 WHERE r = 'customer';
 -- stock left at the shipment
 SELECT * FROM pg_temp.stock('order_confirm');
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

@@ -18,4 +18,4 @@ SELECT code, used FROM ordflow.coupons WHERE code LIKE 'order_coupon_after_cance
 SELECT n, pg_temp.try(format($$SELECT 'ok' FROM ordflow.submit_order('order_coupon_after_cancel',
     '[{"sku": "order_coupon_after_cancel", "quantity": 1, "unit_price": 5}]', 'order_coupon_after_cancel %s')$$, n))
 FROM unnest(ARRAY[1, 2, 1, 3, 5]) n;
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

@@ -17,4 +17,4 @@ SELECT * FROM pg_temp.history(:id);
 SELECT cancel_reason FROM ordflow.orders WHERE order_id = :id;
 SELECT * FROM pg_temp.stock('order_expire');
 SELECT count(*) FROM ordflow.reservations WHERE order_id = :id;
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

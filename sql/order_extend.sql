@@ -38,4 +38,4 @@ SELECT ordflow.confirm_order(:shipped, 'timeout');
 SELECT ordflow.extend_order(0, '1 hour');
 -- extended in time it can be paid in time
 SELECT ordflow.pay_order(:id, 'p', 'order_extend', 10);
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

@@ -36,4 +36,4 @@ $$;
 SELECT pg_temp.sell('order_fire names') AS names \gset
 SELECT e, pg_temp.names(e, 'ordflow.' || e || '_order()') FROM unnest('{submit,pay,ship,refund}'::text[]) e;
 SELECT w, pg_temp.names('confirm', w) FROM unnest('{pay,cancel,expire}'::text[]) w;
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

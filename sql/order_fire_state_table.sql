@@ -25,4 +25,4 @@ SELECT e AS event, (SELECT string_agg(DISTINCT a, ',') FROM pg_temp.fire(e) f,
     unnest(ARRAY[f.pending_payment, f.pending_shipment, f.partly_shipped, f.pending_receipt, f.completed, f.cancelled]) a) AS answers
 FROM unnest(ARRAY['submit', 'pay', 'ship', 'refund', 'fly', 'Cancel', '']) e;
 SELECT c.state AS made, o.state FROM cells c JOIN ordflow.orders o ON o.order_id = c.id ORDER BY c.n;
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

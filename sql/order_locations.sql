@@ -18,4 +18,4 @@ SELECT * FROM pg_temp.stock('order_locations');
 SELECT count(ordflow.refund_order(id, '[{"line": 2, "quantity": 2}]')) FROM sold WHERE n > 1;
 SELECT * FROM pg_temp.stock('order_locations');
 SELECT n, look.* FROM sold, pg_temp.look(id) WHERE n > 1 ORDER BY n;
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

@@ -28,4 +28,4 @@ SELECT result, count(*) FROM ordflow.submit_orders((SELECT jsonb_agg(
     FROM generate_series(1, 5))) GROUP BY 1;
 SELECT pg_temp.try($$SELECT ordflow.submit_order(NULL, '[{"sku": "s", "stock": false, "quantity": 1, "unit_price": 1}]')$$);
 ROLLBACK;
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

@@ -16,4 +16,4 @@ FROM ordflow.order_history h JOIN ordflow.payments p USING (order_id) WHERE h.or
 -- paid is not shipped
 SELECT * FROM pg_temp.stock('order_pay');
 SELECT quantity, expires_at FROM ordflow.reservations WHERE order_id = :id;
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

@@ -23,4 +23,4 @@ SELECT count(DISTINCT x) AS transactions FROM (
 -- the same report again changes nothing
 SELECT ordflow.pay_order(:id, 'p', 'order_pay_overdue', 9);
 SELECT * FROM pg_temp.look(:id);
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

@@ -39,4 +39,4 @@ RESET ordflow.max_lines;
 SELECT ordflow.submit_order(NULL, '[{"sku": "s", "stock": false, "quantity": 1, "unit_price": 1}]', pay_within => '1 month 1 day') AS id
 \gset
 SELECT expires_at = created_at + interval '1 month 1 day' AS exact FROM ordflow.orders WHERE order_id = :id;
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

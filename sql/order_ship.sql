@@ -16,4 +16,4 @@ SELECT o.due_at - h.at AS confirm_within, o.expires_at > o.created_at AS expires
 FROM ordflow.orders o JOIN ordflow.order_history h USING (order_id) WHERE order_id = :id AND h.event = 'ship';
 SELECT m.kind, m.on_hand, m.reserved FROM ordflow.stock_movements m WHERE m.order_id = :id ORDER BY m.movement_id;
 SELECT count(*) FROM ordflow.reservations WHERE order_id = :id;
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

@@ -25,4 +25,4 @@ SELECT * FROM pg_temp.stock('order_ship_partial');
 SELECT s.tracking_number, l.line_no, l.quantity
 FROM ordflow.shipments s JOIN ordflow.shipment_lines l USING (shipment_id) WHERE s.order_id = :id ORDER BY 1, 2;
 SELECT seq, event, from_state, to_state, data->'lines' AS lines FROM ordflow.order_history WHERE order_id = :id ORDER BY 1;
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

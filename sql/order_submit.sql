@@ -33,4 +33,4 @@ FROM ordflow.reservations r JOIN ordflow.orders o USING (order_id) WHERE order_i
 SELECT pg_temp.try($$SELECT ordflow.submit_order('order_submit',
     '[{"sku": "order_submit", "quantity": 1, "unit_price": 1, "location": "east"}]')$$);
 SELECT count(*) FROM ordflow.orders WHERE customer = 'order_submit';
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

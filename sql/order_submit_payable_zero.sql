@@ -23,4 +23,4 @@ SELECT ordflow.refund_order(:id, '[{"line": 1, "quantity": 1}]') > 0 AS refund;
 SELECT ordflow.cancel_order(:id), ordflow.ship_order(:points, 'c', 't'), ordflow.ship_order(:gift, 'c', 't');
 SELECT * FROM pg_temp.look(:id) UNION ALL SELECT * FROM pg_temp.look(:points) UNION ALL SELECT * FROM pg_temp.look(:gift);
 SELECT * FROM pg_temp.stock('order_submit_payable_zero');
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

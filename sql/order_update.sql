@@ -26,4 +26,4 @@ UPDATE ordflow.orders SET state = 'cancelled' WHERE order_id IN (:other, :shippe
 SELECT l.* FROM unnest(ARRAY[:other, :shipped]) WITH ORDINALITY AS u (id, n), pg_temp.look(u.id) l ORDER BY n;
 -- metadata is the shop's
 UPDATE ordflow.orders SET metadata = '{"note": "fragile"}' WHERE order_id = :other RETURNING metadata;
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

@@ -26,4 +26,4 @@ SET ordflow.event = 'cancel';
 SELECT event, u.* FROM current_setting('ordflow.event') event, pg_temp.update_to('cancelled') u;
 RESET ordflow.event;
 SELECT c.state AS made, o.state FROM cells c JOIN ordflow.orders o ON o.order_id = c.id ORDER BY c.n;
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

@@ -38,4 +38,4 @@ SELECT * FROM pg_temp.verb($$SELECT ordflow.extend_order(%s, '1 hour') > clock_t
 \x
 -- all of it was undone
 SELECT c.state AS made, o.state FROM cells c JOIN ordflow.orders o ON o.order_id = c.id ORDER BY c.n;
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

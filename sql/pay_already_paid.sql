@@ -12,4 +12,4 @@ SELECT s, due_at = (SELECT at FROM ordflow.order_history h WHERE h.order_id = id
 FROM paid JOIN ordflow.orders o ON o.order_id = id WHERE s = 'pending_receipt';
 SELECT s, ordflow.refund_order(id) > 0 AS refund FROM paid ORDER BY id;
 SELECT s, l.state, l.refunds FROM paid, pg_temp.look(id) l ORDER BY id;
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

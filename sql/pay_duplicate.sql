@@ -32,4 +32,4 @@ FROM ordflow.payments p LEFT JOIN ordflow.refunds r USING (payment_id)
 WHERE p.transaction_id LIKE 'pay_duplicate %' ORDER BY p.payment_id;
 -- what is held is let go, so that the audit has nothing to say
 SELECT ordflow.release_refund(refund_id) FROM ordflow.refunds WHERE order_id = :open AND state = 'held';
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

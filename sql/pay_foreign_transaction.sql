@@ -19,7 +19,7 @@ WHERE p.transaction_id = 'pay_foreign_transaction' ORDER BY p.payment_id;
 SELECT l.state, l.due FROM unnest(ARRAY[:a, :b, :c, :d]) WITH ORDINALITY AS o (id, n), pg_temp.look(id) l ORDER BY n;
 -- the history of the order that was named has it
 SELECT event, reason, data->>'result' AS result FROM ordflow.order_history WHERE order_id = :b ORDER BY seq;
-SELECT count(*) FROM ordflow.audit() WHERE check_name = 'refund_held';
+SELECT count(*) FROM ordflow.audit(:'began') WHERE check_name = 'refund_held';
 -- held is not done; looked at, it is due, or is not made
 SELECT refund_id AS held FROM ordflow.refunds WHERE order_id = :b AND state = 'held' \gset
 SELECT ordflow.refund_done(:held, 'x');
@@ -30,4 +30,4 @@ WHERE p.transaction_id = 'pay_foreign_transaction' AND r.state = 'held';
 SELECT r.state, count(*) FROM ordflow.refunds r JOIN ordflow.payments p USING (payment_id)
 WHERE p.transaction_id = 'pay_foreign_transaction' GROUP BY 1 ORDER BY 1;
 SELECT ordflow.expire_order(:d);
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

@@ -23,4 +23,4 @@ WHERE p.result = 'late' AND h.seq = (SELECT max(seq) FROM ordflow.order_history 
 SELECT cancel_reason FROM cancelled c JOIN ordflow.orders o ON o.order_id = c.id ORDER BY n;
 -- the goods stay where they are
 SELECT * FROM pg_temp.stock('pay_late');
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

@@ -20,4 +20,4 @@ SELECT ordflow.refund_order(:id) > 0 AS refund;
 SELECT sum(amount) FILTER (WHERE result = 'applied') AS applied, sum(amount) AS came_in,
     (SELECT sum(amount) FROM ordflow.refunds WHERE order_id = :id) AS goes_back
 FROM ordflow.payments WHERE order_id = :id;
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

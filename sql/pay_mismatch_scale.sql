@@ -10,4 +10,4 @@ SELECT ordflow.pay_order(:yen, 'p', 'pay_mismatch_scale 1', 302.5), ordflow.pay_
     ordflow.pay_order(:yen, 'p', 'pay_mismatch_scale 3', 302.00, 'JPY');
 SELECT ordflow.pay_order(:dinar, 'p', 'pay_mismatch_scale 4', 0.10), ordflow.pay_order(:dinar, 'p', 'pay_mismatch_scale 5', 0.101, 'KWD');
 SELECT * FROM pg_temp.look(:yen) UNION ALL SELECT * FROM pg_temp.look(:dinar);
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

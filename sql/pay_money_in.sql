@@ -34,4 +34,4 @@ SELECT count(ordflow.expire_order(id)) AS expired FROM sold WHERE n % 8 = 1;
 -- what is held is let go, so that the audit has nothing to say
 SELECT count(ordflow.release_refund(r.refund_id)) > 0 AS held FROM ordflow.refunds r JOIN ordflow.payments p USING (payment_id)
 WHERE p.transaction_id LIKE 'pay_money_in %' AND r.state = 'held';
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

@@ -12,4 +12,4 @@ SELECT p.order_id, p.amount, p.currency, p.result, p.original, r.order_id, r.amo
 FROM ordflow.payments p JOIN ordflow.refunds r USING (payment_id) WHERE p.transaction_id LIKE 'pay_unknown_order _' ORDER BY 2, 3;
 SELECT count(*) FROM ordflow.order_history WHERE order_id IN (0, -1, 9223372036854775807);
 SELECT ordflow.refund_done(refund_id, 'r') FROM ordflow.refunds WHERE order_id = -1 AND reason = 'unknown_order';
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

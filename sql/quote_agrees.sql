@@ -36,4 +36,4 @@ RESET ordflow.currency;
 BEGIN READ ONLY;
 SELECT ordflow.quote_order(NULL, '[{"sku": "quote_agrees a", "quantity": 1, "unit_price": 1}]')->'payable' AS payable;
 COMMIT;
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

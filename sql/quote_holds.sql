@@ -12,4 +12,4 @@ UPDATE ordflow.holds SET expires_at = clock_timestamp() - interval '1 microsecon
 SELECT pg_temp.available(), ordflow.available_stock('quote_holds');
 SELECT ordflow.submit_order(NULL, '[{"sku": "quote_holds", "quantity": 7, "unit_price": 1}]') > 0 AS sold;
 SELECT pg_temp.available(), ordflow.available_stock('quote_holds');
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

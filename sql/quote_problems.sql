@@ -30,4 +30,5 @@ FROM (SELECT n, c, jsonb_build_array(jsonb_build_object('sku', 'quote_problems '
 -- malformed arguments are raised
 SELECT pg_temp.try('SELECT ordflow.quote_order(NULL, ''[]'')'), pg_temp.try('SELECT ordflow.quote_order(NULL, NULL)'),
     pg_temp.try('SELECT ordflow.quote_order(NULL, ''[{"sku": "x", "quantity": 0, "unit_price": 1}]'')');
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');
+SELECT * FROM ordflow.audit() WHERE check_name = 'purchase_count';

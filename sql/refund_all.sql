@@ -25,4 +25,4 @@ SELECT m.kind, sum(m.on_hand) AS on_hand, sum(m.reserved) AS reserved
 FROM ordflow.stock_movements m JOIN ordflow.stock USING (stock_id) WHERE sku = 'refund_all' GROUP BY 1 ORDER BY 1;
 -- and there is nothing more to give
 SELECT s, pg_temp.try(format('SELECT ordflow.refund_order(%s)', id)) FROM sold ORDER BY id;
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

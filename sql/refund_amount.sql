@@ -18,4 +18,4 @@ SELECT ordflow.refund_order(:id) > 0 AS refund;
 SELECT * FROM pg_temp.look(:id);
 SELECT * FROM pg_temp.lines(:id);
 SELECT * FROM pg_temp.stock('refund_amount');
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

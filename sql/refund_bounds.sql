@@ -42,4 +42,4 @@ SELECT s.reserved = coalesce(sum(l.quantity - l.shipped - l.cancelled) FILTER (W
     s.reserved >= 0 AS positive
 FROM ordflow.stock_levels s, sold JOIN ordflow.orders o ON order_id = id JOIN ordflow.order_lines l USING (order_id)
 WHERE s.sku = 'refund_bounds' GROUP BY s.reserved;
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

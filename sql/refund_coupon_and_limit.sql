@@ -21,4 +21,5 @@ SELECT pg_temp.bought(), pg_temp.buy(3), pg_temp.buy(4), pg_temp.buy(1, 'refund_
 SELECT count(ordflow.refund_order(id)) FROM sold;
 SELECT s, look.* FROM sold, pg_temp.look(id) ORDER BY id;
 SELECT pg_temp.bought(), pg_temp.buy(6), pg_temp.buy(7), pg_temp.buy(1, 'refund_coupon_and_limit');
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');
+SELECT * FROM ordflow.audit() WHERE check_name = 'purchase_count';

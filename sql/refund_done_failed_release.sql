@@ -27,4 +27,4 @@ FROM refunds JOIN ordflow.refunds r USING (refund_id) WHERE s = 'failed';
 SELECT ordflow.refund_failed(refund_id, repeat('x', 3000)) FROM refunds WHERE s = 'held';
 SELECT pg_temp.try('SELECT ordflow.refund_done(0, ''r'')'), pg_temp.try('SELECT ordflow.refund_failed(0, ''e'')'),
     pg_temp.try('SELECT ordflow.release_refund(0)');
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

@@ -9,4 +9,4 @@ SELECT ordflow.refund_order(:id, amount => 0.01);
 SELECT * FROM pg_temp.look(:id);
 SELECT ordflow.refund_done(:refund, 'by hand');
 SELECT * FROM pg_temp.look(:id);
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

@@ -23,4 +23,4 @@ SELECT ordflow.refund_order(:id, idempotency_key => 'k3') = :rest AS same,
 SELECT * FROM pg_temp.look(:id);
 -- without a key twice is two refunds
 SELECT ordflow.refund_order(:other, amount => 1) <> ordflow.refund_order(:other, amount => 1) AS two;
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

@@ -32,4 +32,4 @@ SELECT l.line_no, l.quantity, l.amount FROM ordflow.refunds r JOIN ordflow.refun
 WHERE r.order_id = :id ORDER BY refund_id, line_no;
 SELECT event, from_state, to_state, data->'lines' AS lines, data->'amount' AS amount FROM ordflow.order_history
 WHERE order_id = :id AND event = 'refund' ORDER BY seq;
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

@@ -20,4 +20,4 @@ SELECT ordflow.refund_order(:id, '[{"line": 2, "quantity": 1}]', 8) > 0 AS refun
 SELECT ordflow.refund_order(:id, '[{"line": 2, "quantity": 2}]') > 0 AS refund;
 SELECT * FROM pg_temp.lines(:id);
 SELECT * FROM pg_temp.look(:id);
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

@@ -13,4 +13,4 @@ FROM sold s JOIN ordflow.stock_movements m ON m.order_id = s.id WHERE m.kind IN 
 ORDER BY 1 DESC, 2, 3;
 -- the money is the same
 SELECT s.restock, s.state, r.restock, r.amount FROM sold s JOIN ordflow.refunds r ON r.order_id = s.id ORDER BY 1 DESC, 2;
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

@@ -19,4 +19,4 @@ SELECT CASE currency WHEN 'JPY' THEN 0 WHEN 'KWD' THEN 3 ELSE 2 END $$;
 SELECT count(*) FROM refunds f JOIN ordflow.refunds r USING (refund_id) JOIN ordflow.orders o USING (order_id) JOIN sold USING (n)
 WHERE r.amount <> round(o.payable * u / quantity, pg_temp.decimals(o.currency)) -
     round(o.payable * (u - 1) / quantity, pg_temp.decimals(o.currency));
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

@@ -43,4 +43,4 @@ SELECT s AS steps, pg_temp.walk(string_to_array(s, ', ')) AS states FROM unnest(
 SELECT DISTINCT sum(r.amount) FROM ordflow.refunds r JOIN ordflow.orders o USING (order_id) WHERE customer = 'refund_states'
 GROUP BY order_id ORDER BY 1;
 SELECT * FROM pg_temp.stock('refund_states');
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

@@ -16,4 +16,4 @@ SELECT due_at = :'due' AS same FROM ordflow.orders WHERE order_id = :a;
 SELECT ordflow.extend_order(:a, '1 day') = :'due'::timestamptz + interval '1 day' AS moved;
 SELECT ordflow.confirm_order(:a, 'timeout'), ordflow.confirm_order(:b);
 SELECT l.state, l.due FROM unnest(ARRAY[:a, :b]) u (id), pg_temp.look(u.id) l;
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

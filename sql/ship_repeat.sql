@@ -17,4 +17,4 @@ SELECT ordflow.ship_order(:id, 'sell', '1', '[{"line": 1, "quantity": 2}]'), ord
     ordflow.ship_order(:id, 'other', '1');
 SELECT pg_temp.fingerprint() = :'before' AS unchanged;
 SELECT * FROM pg_temp.stock('ship_repeat');
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

@@ -16,4 +16,4 @@ SELECT count(DISTINCT ordflow.submit_order(NULL, '[{"sku": "submit_guests_share_
 FROM generate_series(1, 3);
 SELECT customer, idempotency_key, count(*) FROM ordflow.orders JOIN ordflow.order_lines USING (order_id)
 WHERE sku = 'submit_guests_share_keys' GROUP BY 1, 2 ORDER BY 1, 2;
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

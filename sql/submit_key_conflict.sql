@@ -41,4 +41,4 @@ RESET ordflow.currency;
 -- the customer is not compared: the key is his own
 SELECT ordflow.submit_order('submit_key 2', '[{"sku": "submit_key a", "quantity": 1, "unit_price": 1}]', idempotency_key => 'k') <> :id
     AS another;
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

@@ -28,4 +28,5 @@ SELECT pg_temp.fingerprint() = :'before' AS unchanged;
 SELECT pg_temp.submit(3, 1, ', coupon => ''submit_refused''');
 SELECT pg_temp.submit(3, 1);
 SELECT * FROM pg_temp.stock('submit_refused');
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');
+SELECT * FROM ordflow.audit() WHERE check_name = 'purchase_count';

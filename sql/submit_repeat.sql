@@ -28,4 +28,4 @@ SELECT ordflow.expire_order(:id);
 EXECUTE submit \gset again_
 SELECT :id = :again_id AS same, state FROM pg_temp.look(:id);
 SELECT count(*) FROM ordflow.orders WHERE customer = 'submit_repeat';
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

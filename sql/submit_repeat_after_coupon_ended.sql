@@ -34,4 +34,4 @@ SELECT pg_temp.fingerprint() = :'before' AS unchanged;
 SELECT pg_temp.try($$SELECT ordflow.submit_order('submit_repeat_after', '[{"sku": "x", "stock": false, "quantity": 1, "unit_price": 1}]',
     'submit_repeat_after disabled', 'another key')$$);
 UPDATE ordflow.coupons SET code = 'submit_repeat_after gone' WHERE code = 'submit_repeat_after another code';
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

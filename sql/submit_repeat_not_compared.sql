@@ -27,4 +27,4 @@ SELECT m, pg_temp.submit(:'lines', m) = :'id' AS same FROM unnest(ARRAY[', metad
 SELECT order_no = order_id::text AS own_number, metadata, expires_at - created_at AS pay_within FROM ordflow.orders WHERE order_id = :id;
 SELECT count(*) FROM ordflow.orders WHERE customer = 'submit_repeat not compared';
 SELECT reserved FROM pg_temp.stock('submit_not_compared') WHERE sku = 'submit_not_compared';
-SELECT * FROM ordflow.audit();
+SELECT * FROM ordflow.audit(:'began');

@@ -114,5 +114,8 @@ BEGIN
 END
 $$;
 
+-- what this session did is audited from here on: a file that fails leaves no trace in the next one
+SELECT clock_timestamp() AS began \gset
+
 \set VERBOSITY sqlstate
 \set ECHO all

@@ -13,6 +13,7 @@
 #include "postgres.h"
 
 #include "executor/spi.h"
+#include "jit/jit.h"
 #include "nodes/parsenodes.h"
 #include "optimizer/plancat.h"
 #include "utils/builtins.h"
@@ -56,11 +57,17 @@ ordflow_statements_init(void)
 	get_relation_info_hook = large_relation_info;
 }
 
-/* Makes the generic plan now, when it was invalidated too. */
+/*
+ * Makes the generic plan now, when it was invalidated too.  Without JIT, which goes by the cost:
+ * large tables make it high, and compiling took 200 ms of every call.
+ */
 static void
 statement_plan(Statement *statement)
 {
+	bool		jit = jit_enabled;
+
 	planning = true;
+	jit_enabled = false;
 	PG_TRY();
 	{
 		CachedPlan *plan = SPI_plan_get_cached_plan(statement->plan);
@@ -71,6 +78,7 @@ statement_plan(Statement *statement)
 	PG_FINALLY();
 	{
 		planning = false;
+		jit_enabled = jit;
 	}
 	PG_END_TRY();
 }

@@ -80,7 +80,10 @@ SELECT 'order_payment', 'order ' || order_id,
        format('it is %s with a payable of %s, paid %s in %s payments', o.state, o.payable, coalesce(p.amount, 0), coalesce(p.n, 0))
 FROM o LEFT JOIN paid p USING (order_id)
 WHERE p.n > 1 OR (p.n = 1 AND p.amount <> o.payable)
-   OR (p.n IS NULL AND o.payable > 0 AND o.state IN ('pending_shipment', 'pending_receipt', 'completed'))
+   OR (p.n IS NULL AND o.payable > 0 AND o.state IN ('pending_shipment', 'pending_receipt', 'completed')
+       AND NOT EXISTS (   -- sold on account, by an event of the shop's own
+           SELECT FROM ordflow.order_history h WHERE h.order_id = o.order_id AND h.from_state = 'pending_payment'
+           AND h.event <> 'pay'))
    OR (p.n = 1 AND o.state = 'pending_payment')
 UNION ALL
 SELECT 'payment_refund', 'payment ' || p.payment_id,

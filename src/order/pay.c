@@ -133,15 +133,21 @@ give_back(const Payment *payment, Order *order, const char *result, const char *
 	return result;
 }
 
-/* Whatever made an order to be shipped, another payment for it is one too many. */
 static bool
 is_paid(const Order *order)
 {
 	Datum		values[1] = {Int64GetDatum(order->order_id)};
 
-	return order->payable == 0 || ordflow_order_is(order, "pending_shipment") ||
-		ordflow_order_is(order, "pending_receipt") || ordflow_order_is(order, "completed") ||
-		ordflow_execute(&find_applied, values, NULL) > 0;
+	return order->payable == 0 || ordflow_execute(&find_applied, values, NULL) > 0;
+}
+
+/* Sold on account, by an event of the shop's own: the payment comes when it comes. */
+static bool
+is_on_account(const Order *order)
+{
+	return (ordflow_order_is(order, "pending_shipment") ||
+			ordflow_order_is(order, "pending_receipt") || ordflow_order_is(order, "completed")) &&
+		!is_paid(order);
 }
 
 static bool
@@ -171,6 +177,14 @@ decide(Payment *payment, Order *order)
 		set_payment_result(payment, "applied");
 		ordflow_order_apply(order, "pay", "pending_shipment", NULL,
 							payment_data(payment, "applied", 0));
+		return "applied";
+	}
+	if (is_on_account(order))
+	{
+		if (!pays_exactly(payment, order))
+			return give_back(payment, order, "mismatch", "due");
+		set_payment_result(payment, "applied");
+		ordflow_order_note(order, "pay", NULL, payment_data(payment, "applied", 0));
 		return "applied";
 	}
 	if (!ordflow_order_is(order, "cancelled") && is_paid(order))

@@ -34,6 +34,11 @@ PG_FUNCTION_INFO_V1(ordflow_run_due);
 /* an object without a timeout is parked under this event */
 #define NO_EVENT "timeout"
 
+/* parked by this machine ($3): another one on the table has events of its own */
+#define PARKED_BY_MACHINE \
+	" AND (event = '" NO_EVENT "' OR EXISTS " \
+	"(SELECT FROM ordflow.transitions AS t WHERE t.machine = $3 AND t.event = p.event))"
+
 static Statement forget_stale_parked = {
 	.sql = "DELETE FROM ordflow.parked WHERE retry_at < $1 - interval '1 day'",
 	.nargs = 1,
@@ -46,16 +51,16 @@ static Statement forget_stale_parked = {
  */
 static Statement forget_done = {
 	.sql = "DELETE FROM ordflow.parked AS p WHERE target = $1 AND retry_at <= $2 "
-	"AND key <> ALL ($3) AND (event = 'timeout' OR EXISTS "
-	"(SELECT FROM ordflow.transitions AS t WHERE t.machine = $4 AND t.event = p.event))",
+	"AND key <> ALL ($4)" PARKED_BY_MACHINE,
 	.nargs = 4,
-	.argtypes = {TEXTOID, TIMESTAMPTZOID, TEXTARRAYOID, TEXTOID}
+	.argtypes = {TEXTOID, TIMESTAMPTZOID, TEXTOID, TEXTARRAYOID}
 };
 
 static Statement parked_keys = {
-	.sql = "SELECT key FROM ordflow.parked WHERE target = $1 AND retry_at > $2",
-	.nargs = 2,
-	.argtypes = {TEXTOID, TIMESTAMPTZOID}
+	.sql = "SELECT key FROM ordflow.parked AS p WHERE target = $1 AND retry_at > $2"
+	PARKED_BY_MACHINE,
+	.nargs = 3,
+	.argtypes = {TEXTOID, TIMESTAMPTZOID, TEXTOID}
 };
 
 static Statement has_parked = {
@@ -65,9 +70,10 @@ static Statement has_parked = {
 };
 
 static Statement unpark = {
-	.sql = "DELETE FROM ordflow.parked WHERE target = $1 AND key = ANY ($2)",
-	.nargs = 2,
-	.argtypes = {TEXTOID, TEXTARRAYOID}
+	.sql = "DELETE FROM ordflow.parked AS p WHERE target = $1 AND key = ANY ($2)"
+	PARKED_BY_MACHINE,
+	.nargs = 3,
+	.argtypes = {TEXTOID, TEXTARRAYOID, TEXTOID}
 };
 
 /* 1 s, 2 s, 4 s ... 1 hour */
@@ -164,12 +170,13 @@ park_objects(const DueTarget *due, const DueObject *objects, int n, const char *
 static void
 unpark_objects(const DueTarget *due, const DueObject *objects, int n)
 {
-	Datum		values[2];
+	Datum		values[3];
 
 	if (!due->parked)
 		return;
 	values[0] = CStringGetTextDatum(due->table);
 	values[1] = key_texts(due->target, objects, n);
+	values[2] = CStringGetTextDatum(due->target->machine);
 	ordflow_execute(&unpark, values, NULL);
 }
 
@@ -181,8 +188,8 @@ forget_done_objects(const DueTarget *due, const DueObject *objects, int n, Times
 
 	values[0] = CStringGetTextDatum(due->table);
 	values[1] = TimestampTzGetDatum(now);
-	values[2] = key_texts(due->target, objects, n);
-	values[3] = CStringGetTextDatum(due->target->machine);
+	values[2] = CStringGetTextDatum(due->target->machine);
+	values[3] = key_texts(due->target, objects, n);
 	ordflow_execute(&forget_done, values, NULL);
 }
 
@@ -294,7 +301,7 @@ compare_states(const void *a, const void *b)
 static Datum
 skipped_keys(const DueTarget *due, TimestampTz now)
 {
-	Datum		values[2];
+	Datum		values[3];
 	const char **keys;
 	uint64		n;
 
@@ -302,6 +309,7 @@ skipped_keys(const DueTarget *due, TimestampTz now)
 		return ordflow_text_array(NULL, 0);
 	values[0] = CStringGetTextDatum(due->table);
 	values[1] = TimestampTzGetDatum(now);
+	values[2] = CStringGetTextDatum(due->target->machine);
 	n = ordflow_execute(&parked_keys, values, NULL);
 	keys = palloc(sizeof(char *) * Max(n, 1));
 	for (uint64 i = 0; i < n; i++)
