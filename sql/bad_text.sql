@@ -5,8 +5,8 @@
 SELECT pg_temp.sell('bad_text', 'pending_shipment') AS id, pg_temp.sell('bad_text unpaid') AS unpaid \gset
 SELECT ordflow.refund_order(:id, amount => 1) AS refund \gset
 SELECT pg_temp.fingerprint() AS before \gset
-CREATE FUNCTION pg_temp.line(text, json text DEFAULT '[{"sku": %s, "stock": false, "quantity": 1, "unit_price": 1}]')
-RETURNS jsonb LANGUAGE sql AS $$ SELECT format(json, to_json($1))::jsonb $$;
+CREATE FUNCTION pg_temp.line(text, form text DEFAULT '[{"sku": %s, "stock": false, "quantity": 1, "unit_price": 1}]')
+RETURNS jsonb LANGUAGE sql AS $$ SELECT format(form, to_json($1))::jsonb $$;
 CREATE TABLE pg_temp.calls AS
 SELECT n, c AS call, replace(replace(replace(c, 'ID', :'id'), 'OPEN', :'unpaid'), 'REFUND', :'refund') AS sql
 FROM unnest(ARRAY['submit_order(%L, pg_temp.line(''s''))', 'submit_order(NULL, pg_temp.line(''s''), %L)',

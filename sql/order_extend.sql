@@ -10,6 +10,8 @@ WHERE order_id = :id;
 SELECT ordflow.extend_order(:id, '1 month 1 day') = :'before'::timestamptz + interval '1 hour' + interval '1 month 1 day' AS and_more;
 SELECT e, pg_temp.try(format('SELECT ordflow.extend_order(%s, %L)', :id, e))
 FROM unnest(ARRAY['0', '-1 second', '-1 day', '1 month -31 days', '300000 years', 'soon', NULL]) e;
+-- 'infinity' is no interval up to PostgreSQL 16, and out of range from 17 on
+SELECT pg_temp.try(format('SELECT ordflow.extend_order(%s, ''infinity'')', :id)) IN ('22007', '22008') AS refused;
 SELECT event, from_state, to_state, (data->>'until')::timestamptz = o.expires_at AS until
 FROM ordflow.order_history h JOIN ordflow.orders o USING (order_id) WHERE order_id = :id AND event = 'extend' ORDER BY seq;
 -- whatever the session's style, the history tells the moment

@@ -314,13 +314,15 @@ mark_stage(OrderRequest **requests, int n, int stage)
 			requests[i]->stage = stage;
 }
 
+static void submit_pass(OrderRequest **requests, int n, TimestampTz now, bool bulk);
+
 /*
  * An order that came further than another may have held, for a while, what the other was
- * refused for: so the other is decided again in the next pass.  Those that came
- * furthest are settled, so the passes end.
+ * refused for: so the other is decided again, alone and once.  Together they would
+ * hold each other up anew, a pass for each of them.
  */
 static void
-withdraw_refused(OrderRequest **requests, int n)
+withdraw_refused(OrderRequest **requests, int n, TimestampTz now)
 {
 	int			furthest = 0;
 
@@ -332,7 +334,11 @@ withdraw_refused(OrderRequest **requests, int n)
 		}
 	for (int i = 0; i < n; i++)
 		if (requests[i]->result != SUBMIT_OK && requests[i]->stage < furthest)
+		{
+			CHECK_FOR_INTERRUPTS();
 			ordflow_request_reset(requests[i]);
+			submit_pass(&requests[i], 1, now, true);
+		}
 }
 
 /* Decides requests[] whose rows have been inserted; in the order of the call. */
@@ -373,7 +379,7 @@ submit_inserted(OrderRequest **requests, int n, TimestampTz now, bool bulk)
 	}
 
 	if (bulk)
-		withdraw_refused(requests, n);
+		withdraw_refused(requests, n, now);
 }
 
 /*

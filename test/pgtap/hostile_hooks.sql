@@ -33,7 +33,6 @@ INSERT INTO evil.attacks (command) VALUES
     ('SELECT evil.definer(''CREATE TEMP TABLE orders ()'')'),
     ('CREATE TEMP TABLE orders (order_id bigint)'), ('CREATE TABLE pg_temp.pg_proc (oid oid)'), ('SELECT 1 AS a INTO TEMP stock'),
     ('CREATE TEMP VIEW stock_levels AS SELECT 1'), ('CREATE TEMP SEQUENCE orders_order_id_seq'),
-    ('CREATE DOMAIN pg_temp.text AS text'), ('CREATE TYPE pg_temp.jsonb AS ENUM ()'),
     ('DISCARD ALL'), ('DISCARD PLANS'), ('PREPARE p AS SELECT 1'), ('DEALLOCATE ALL'), ('LISTEN evil'), ('UNLISTEN *'),
     ('DECLARE c CURSOR WITH HOLD FOR SELECT 1'), ('INSERT INTO evil.late VALUES (1)'),
     ('ALTER ROLE ordflow_evil SUPERUSER'), ('CREATE ROLE ordflow_evil_2 SUPERUSER'), ('GRANT postgres TO ordflow_evil'),

@@ -66,9 +66,15 @@ is(act($first, 'BEGIN; DROP EXTENSION ordflow CASCADE; CREATE EXTENSION ordflow;
 	'dropped and created in one transaction');
 $first->query(q(SELECT ordflow.receive_stock('rug', 100)));
 is(submit($_, 'ann'), $_ == $first ? 1 : 2, 'sold by both') for @sessions;
+my $third = $node->background_psql('postgres', on_error_stop => 0);
+$third->query('\set VERBOSITY sqlstate');
+is(submit($third, 'eve'), 3, 'and by one who has never known a limit');
+$first->query(q(SELECT ordflow.set_purchase_limit('rug', 1)));
+is(submit($third, 'bob'), 4, 'a limit that another session sets allows one');
+is(submit($third, 'bob'), 'OF006', 'and no more');
 is(act($first, 'DROP EXTENSION ordflow'), '', 'with no table attached it goes without CASCADE');
 is(answer($node, 'SELECT * FROM catalogs()'), $before, 'and again leaves nothing');
-$_->quit for @sessions;
+$_->quit for @sessions, $third;
 
 # What the statement answers, or the SQLSTATE that it raises.
 sub act

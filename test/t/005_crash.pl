@@ -41,7 +41,11 @@ sub crash
 	{
 		eval { $client->finish };
 	}
-	usleep(10_000) while kill 0 => @pids;
+	for (my $waited = 0; kill 0 => @pids; $waited++)
+	{
+		die 'killed processes are still there' if $waited > 6000;
+		usleep(10_000);
+	}
 	$node->start;
 	compare($round, map { PostgreSQL::Test::Utils::slurp_file("$dir/$round.$_") } 1 .. CLIENTS);
 	return;

@@ -15,6 +15,7 @@ my $node = server('main');
 my $dir = PostgreSQL::Test::Utils::tempdir;
 answer($node, <<'SQL');
 	CREATE EXTENSION ordflow;
+	SELECT ordflow.receive_stock('only', 1);
 	SELECT ordflow.receive_stock('s' || i, 40) FROM generate_series(1, 3) AS i;
 	SELECT ordflow.create_coupon('FEW', 'percent', 10, '{"usage_limit": 15, "per_customer": 3}');
 	SELECT ordflow.set_purchase_limit('s3', 6);
@@ -59,18 +60,37 @@ answer($node, <<'SQL');
 			RAISE;
 		END IF;
 	END $$;
+
+	-- the only unit is in one order at a time, or in none
+	CREATE FUNCTION grab(who text) RETURNS void LANGUAGE plpgsql AS $$
+	BEGIN
+		PERFORM ordflow.submit_order(who, '[{"sku": "only", "quantity": 1, "unit_price": 1}]');
+		IF (SELECT count(*) FROM ordflow.orders o JOIN ordflow.order_lines USING (order_id)
+			WHERE sku = 'only' AND o.state = 'pending_payment') > 1
+		THEN
+			RAISE 'the only unit was sold twice';
+		END IF;
+	EXCEPTION WHEN SQLSTATE 'OF002' THEN
+		NULL;
+	END $$;
+	CREATE FUNCTION let_go(who text) RETURNS void LANGUAGE sql AS $$
+		SELECT ordflow.cancel_order(order_id) FROM ordflow.orders
+		WHERE customer = who AND state = 'pending_payment'
+	$$;
 SQL
 
 my $sets = join '', map { "\\set $_\n" } 'what random(0, 19)', 'c random(0, 9)', 'a random(1, 3)',
   'b random(1, 3)', 'n random(1, 3)', 'k random(1, 60)';
 my $act = "SELECT act(:what, 'c' || :c, 's' || :a, 's' || :b, :n, 'k' || :k);\n";
 my %scripts = (
+	only => "SELECT grab('client' || :client_id);\nSELECT let_go('client' || :client_id);\n",
 	plain => $sets . $act,
 	savepoint => "${sets}BEGIN;\nSAVEPOINT s;\n${act}ROLLBACK TO s;\n$sets${act}COMMIT;\n");
 PostgreSQL::Test::Utils::append_to_file("$dir/$_", $scripts{$_}) for keys %scripts;
 
 my @levels = ('read committed', 'repeatable read', 'serializable');
 run($_, 'plain') for @levels;
+run($_, 'only') for @levels[ 0, 1 ];
 is(answer($node, "SELECT deadlocks FROM pg_stat_database WHERE datname = 'postgres'"), 0,
 	'nobody met in a deadlock');
 # Who waits for a subtransaction that was released, and rolled back by an outer savepoint later,
