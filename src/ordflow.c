@@ -23,6 +23,7 @@ _PG_init(void)
 
 	ordflow_settings_init();
 	ordflow_statements_init();
+	ordflow_prepare_init();
 	ordflow_machine_init();
 	ordflow_coupon_init();
 	ordflow_order_init();

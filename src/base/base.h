@@ -135,6 +135,12 @@ extern void ordflow_rows_begin(RowWriter *writer, RowTable *table);
 extern void ordflow_rows_write(RowWriter *writer, Datum *values, const bool *nulls);
 extern void ordflow_rows_end(RowWriter *writer);
 
+/* ---- prepare.c: two-phase commit ---- */
+
+/* The transaction may not be prepared any more; what names what it changed (a constant). */
+extern void ordflow_refuse_prepare(const char *what);
+extern void ordflow_prepare_init(void);
+
 /* ---- args.c: guards of arguments, named for what they ensure ---- */
 
 /* 22004 naming the argument when it is NULL. */

@@ -204,6 +204,7 @@ ordflow_coupon_lock(const Coupon *coupon, const char *customer, int64 order_id,
 	Statement  *lock = coupon->usage_limit > 0 ? &count_use : &share_coupon;
 	Datum		values[2];
 
+	ordflow_refuse_prepare("coupons");
 	values[0] = Int64GetDatum(coupon->coupon_id);
 	values[1] = Int64GetDatum(coupon->revision);
 	if (ordflow_execute(lock, values, NULL) == 0)
@@ -260,6 +261,7 @@ ordflow_coupon_return(const int64 *order_ids, int n, TimestampTz now)
 	int64	   *uses;
 	int			ncoupons;
 
+	ordflow_refuse_prepare("coupons");
 	/* the orders are locked, so their redemptions stand still */
 	values[0] = ordflow_int8_array(order_ids, n);
 	values[1] = TimestampTzGetDatum(now);

@@ -93,6 +93,7 @@ ordflow_stock_record(const StockMovement *movements, int n)
 	int32		segment;
 	RowWriter	writer;
 
+	ordflow_refuse_prepare("stock");
 	ordflow_rows_begin(&writer, current_segment(&segment));
 	values[1] = Int32GetDatum(segment);
 	ORDFLOW_PUT_TEXT(values, nulls, 9, ordflow_actor());

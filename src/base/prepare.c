@@ -1,0 +1,48 @@
+/*
+ * prepare.c
+ *	  PREPARE TRANSACTION is refused once units or a coupon have moved.
+ *
+ * A prepared transaction outlives its session and a restart, and holds what it
+ * took for as long as nobody ends it; what is counted in memory could not know of it.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+
+#include "base/base.h"
+
+static const char *moved = NULL;
+
+static void
+check_prepare(XactEvent event, void *arg)
+{
+	switch (event)
+	{
+		case XACT_EVENT_PRE_PREPARE:
+			if (moved != NULL)
+				ereport(ERROR,
+						errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						errmsg("cannot prepare a transaction that has changed %s", moved),
+						errhint("Commit it in one phase."));
+			break;
+		case XACT_EVENT_COMMIT:
+		case XACT_EVENT_ABORT:
+		case XACT_EVENT_PREPARE:
+			moved = NULL;
+			break;
+		default:
+			break;
+	}
+}
+
+void
+ordflow_prepare_init(void)
+{
+	RegisterXactCallback(check_prepare, NULL);
+}
+
+void
+ordflow_refuse_prepare(const char *what)
+{
+	moved = what;
+}
