@@ -229,10 +229,19 @@ ordflow_hook_signature(Oid function, const char *kind)
 	return signature;
 }
 
+/* What is not even of the form name(types) makes to_regprocedure() raise up to PostgreSQL 15. */
+static bool
+looks_like_signature(const char *text)
+{
+	size_t		len = strlen(text);
+
+	return strchr(text, '(') != NULL && text[len - 1] == ')';
+}
+
 char *
 ordflow_hook_signature_from_text(const char *text, const char *kind)
 {
-	Datum		function;
+	Datum		function = (Datum) 0;
 
 	/* to_regprocedure(): NULL instead of an error where there is none */
 	LOCAL_FCINFO(fcinfo, 1);
@@ -240,8 +249,9 @@ ordflow_hook_signature_from_text(const char *text, const char *kind)
 	InitFunctionCallInfoData(*fcinfo, NULL, 1, InvalidOid, NULL, NULL);
 	fcinfo->args[0].value = CStringGetTextDatum(text);
 	fcinfo->args[0].isnull = false;
-	function = to_regprocedure(fcinfo);
-	if (fcinfo->isnull)
+	if (looks_like_signature(text))
+		function = to_regprocedure(fcinfo);
+	if (fcinfo->isnull || function == (Datum) 0)
 		ereport(ERROR,
 				errcode(ERRCODE_ORDFLOW_NO_SUCH_OBJECT),
 				errmsg("%s %s does not exist", kind, text),

@@ -23,7 +23,8 @@ is(answer($node, 'SELECT available FROM ordflow.stock_levels'), 10, 'nothing has
 
 $node->safe_psql('postgres', "BEGIN; SELECT ordflow.submit_order('c', $service); $prepare");
 $node->safe_psql('postgres', q(COMMIT PREPARED 'p'));
-is(answer($node, 'SELECT count(*) FROM ordflow.orders'), 1, 'an order that moves nothing can be prepared');
+is(answer($node, 'SELECT count(*) FROM ordflow.orders'), 1,
+	'an order that moves nothing can be prepared');
 is(answer($node, 'SELECT * FROM ordflow.audit()'), '', 'all agrees');
 
 done_testing();
