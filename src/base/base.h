@@ -116,6 +116,8 @@ typedef struct RowTable
 	Statement	insert;			/* made when a row cannot be written directly */
 } RowTable;
 
+#define ORDFLOW_ROWS_BATCH 32
+
 typedef struct RowWriter
 {
 	RowTable   *table;
@@ -123,12 +125,13 @@ typedef struct RowWriter
 	bool		direct;
 	struct EState *estate;
 	struct ResultRelInfo *target;
-	struct TupleTableSlot *slot;
+	int			nslots;			/* rows not written yet */
+	struct TupleTableSlot *slots[ORDFLOW_ROWS_BATCH];
 } RowWriter;
 
 /*
- * Writes rows with a value or NULL for every column; the caller is connected to
- * SPI.  The table stays locked (RowExclusiveLock) to the end of the transaction.  A later
+ * Writes rows with a value or NULL for every column, at the latest at the end, until
+ * when by-reference values must live; the caller is connected to SPI.  The table stays locked (RowExclusiveLock) to the end of the transaction.  A later
  * statement of ours sees the rows.
  */
 extern void ordflow_rows_begin(RowWriter *writer, RowTable *table);

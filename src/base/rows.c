@@ -98,27 +98,48 @@ ordflow_rows_begin(RowWriter *writer, RowTable *table)
 	writer->target = makeNode(ResultRelInfo);
 	InitResultRelInfo(writer->target, writer->rel, 0, NULL, 0);
 	ExecOpenIndices(writer->target, false);
-	writer->slot = table_slot_create(writer->rel, NULL);
+}
+
+/* Several rows go into a page, and into the WAL, together. */
+static void
+flush_rows(RowWriter *writer)
+{
+	CommandId	command = GetCurrentCommandId(true);
+
+	CHECK_FOR_INTERRUPTS();
+	if (writer->nslots == 1)
+		table_tuple_insert(writer->rel, writer->slots[0], command, 0, NULL);
+	else if (writer->nslots > 1)
+		table_multi_insert(writer->rel, writer->slots, writer->nslots, command, 0, NULL);
+	for (int i = 0; i < writer->nslots; i++)
+	{
+		ordflow_insert_index_tuples(writer->target, writer->slots[i], writer->estate);
+		ResetPerTupleExprContext(writer->estate);
+		ExecClearTuple(writer->slots[i]);
+	}
+	writer->nslots = 0;
 }
 
 static void
 write_direct(RowWriter *writer, const Datum *values, const bool *nulls)
 {
 	TupleDesc	desc = RelationGetDescr(writer->rel);
+	TupleTableSlot **slot;
 
-	ExecClearTuple(writer->slot);
+	if (writer->nslots == ORDFLOW_ROWS_BATCH)
+		flush_rows(writer);
+	slot = &writer->slots[writer->nslots++];
+	if (*slot == NULL)
+		*slot = table_slot_create(writer->rel, NULL);
 	for (int i = 0; i < desc->natts; i++)
 	{
 		if (nulls[i] && TupleDescAttr(desc, i)->attnotnull)
 			elog(ERROR, "null value for column \"%s\" of ordflow.%s",
 				 NameStr(TupleDescAttr(desc, i)->attname), writer->table->relname);
-		writer->slot->tts_values[i] = values[i];
-		writer->slot->tts_isnull[i] = nulls[i];
+		(*slot)->tts_values[i] = values[i];
+		(*slot)->tts_isnull[i] = nulls[i];
 	}
-	ExecStoreVirtualTuple(writer->slot);
-	table_tuple_insert(writer->rel, writer->slot, GetCurrentCommandId(true), 0, NULL);
-	ordflow_insert_index_tuples(writer->target, writer->slot, writer->estate);
-	ResetPerTupleExprContext(writer->estate);
+	ExecStoreVirtualTuple(*slot);
 }
 
 void
@@ -126,7 +147,6 @@ ordflow_rows_write(RowWriter *writer, Datum *values, const bool *nulls)
 {
 	char		flags[ORDFLOW_STATEMENT_ARGS_MAX];
 
-	CHECK_FOR_INTERRUPTS();
 	if (writer->direct)
 	{
 		write_direct(writer, values, nulls);
@@ -142,7 +162,9 @@ ordflow_rows_end(RowWriter *writer)
 {
 	if (writer->direct)
 	{
-		ExecDropSingleTupleTableSlot(writer->slot);
+		flush_rows(writer);
+		for (int i = 0; i < ORDFLOW_ROWS_BATCH && writer->slots[i] != NULL; i++)
+			ExecDropSingleTupleTableSlot(writer->slots[i]);
 		ExecCloseIndices(writer->target);
 		FreeExecutorState(writer->estate);
 	}
