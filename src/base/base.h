@@ -131,8 +131,9 @@ typedef struct RowWriter
 
 /*
  * Writes rows with a value or NULL for every column, at the latest at the end, until
- * when by-reference values must live; the caller is connected to SPI.  The table stays locked (RowExclusiveLock) to the end of the transaction.  A later
- * statement of ours sees the rows.
+ * when by-reference values must live; the caller is connected to SPI.  The table
+ * stays locked (RowExclusiveLock) to the end of the transaction.  A later statement
+ * of ours sees the rows.
  */
 extern void ordflow_rows_begin(RowWriter *writer, RowTable *table);
 extern void ordflow_rows_write(RowWriter *writer, Datum *values, const bool *nulls);
