@@ -9,6 +9,10 @@ use Ordflow;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
+# psycopg hands out bytes where a database without an encoding names none
+$ENV{PGCLIENTENCODING} = 'UTF8';
+
+
 my %block = blocks("$FindBin::Bin/../../docs/calling.md");
 my $python = $ENV{PYTHON} || 'python3';
 my %language = (
