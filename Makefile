@@ -7,7 +7,9 @@ VERSION_OF_ORDFLOW := $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" ordflo
 OBJS := $(patsubst %.c,%.o,$(wildcard src/*.c src/*/*.c))
 
 # The order is the dependency order: a reference to a later fragment fails at CREATE EXTENSION.
-FRAGMENTS = src/machine/machine.sql \
+FRAGMENTS = src/base/schema.sql \
+	src/worker/worker.sql \
+	src/machine/machine.sql \
 	src/stock/stock.sql \
 	src/coupon/coupon.sql \
 	src/order/order.sql \
@@ -50,6 +52,8 @@ $(info This server has no ordflow in shared_preload_libraries.)
 $(info Left out, as they need it: $(filter-out $(NEEDS_NOTHING),$(REGRESS)) $(ISOLATION))
 override REGRESS := $(NEEDS_NOTHING)
 override ISOLATION :=
+else
+override REGRESS := worker_deactivated $(filter-out worker_deactivated,$(REGRESS))
 endif
 endif
 
@@ -100,7 +104,13 @@ test-versions:
 bench-orders:
 	@bench/orders
 
+bench-timers:
+	@bench/timers
+
+bench-neighbour:
+	@bench/neighbour
+
 tidy:
 	@test/tidy
 
-.PHONY: demo test memcheck test-versions bench-orders tidy FORCE
+.PHONY: demo test memcheck test-versions bench-orders bench-timers bench-neighbour tidy FORCE

@@ -31,6 +31,13 @@ UPDATE att_bef.doc SET wish = 'open' WHERE id = 2;
 SELECT status, due > now() FROM att_bef.doc WHERE id = 2;
 SELECT tgname FROM pg_trigger WHERE tgrelid = 'att_bef.doc'::regclass AND tgtype & 2 = 2 ORDER BY tgname COLLATE "C";
 
+-- but of one whose name sorts even later, which doctor() tells
+CREATE TRIGGER "~~last" BEFORE UPDATE ON att_bef.doc FOR EACH ROW EXECUTE FUNCTION att_bef.wish();
+CREATE TRIGGER "~~never" BEFORE DELETE ON att_bef.doc FOR EACH ROW EXECUTE FUNCTION att_bef.wish();
+SELECT severity, part, object, fix FROM ordflow.doctor() WHERE object ~ 'att_bef';
+SELECT fix FROM ordflow.doctor() WHERE object ~ 'att_bef' \gexec
+SELECT * FROM ordflow.doctor() WHERE object ~ 'att_bef';
+
 -- fire() notices that a trigger prevents its change
 INSERT INTO att_bef.doc VALUES (3, 'new', NULL, 'new');
 SELECT ordflow.fire('att_bef.doc', '3', 'open');

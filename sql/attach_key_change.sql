@@ -19,6 +19,7 @@ SELECT key, event, from_state, to_state FROM ordflow.object_history WHERE target
 SELECT ordflow.detach('att_key.doc');
 
 -- another unique column as key; one without a value cannot be told from others
+UPDATE att_key.doc SET code = 'no ' || id;
 SELECT ordflow.attach('att_key.doc', 'att_key', 'status', 'code', 'due');
 INSERT INTO att_key.doc VALUES (1, 'a', NULL, 'one');
 SELECT ordflow.fire('att_key.doc', 'one', 'go');
@@ -28,4 +29,16 @@ UPDATE att_key.doc SET status = 'c', code = 'uno' WHERE id = 1;
 INSERT INTO att_key.doc VALUES (2, 'a', NULL, NULL);
 SELECT ordflow.fire('att_key.doc', '1', 'end');
 SELECT key, event FROM ordflow.object_history WHERE target = 'att_key.doc' AND key IN ('one', 'uno') ORDER BY history_id;
+
+-- it is not taken with rows that have none; one that loses it later can be changed but for its state
+CREATE TABLE att_key.open (id int, status text, due timestamptz, code text UNIQUE);
+CREATE INDEX ON att_key.open (due);
+INSERT INTO att_key.open VALUES (1, 'a', NULL, NULL);
+SELECT ordflow.attach('att_key.open', 'att_key', 'status', 'code', 'due');
+UPDATE att_key.open SET code = 'one';
+SELECT ordflow.attach('att_key.open', 'att_key', 'status', 'code', 'due');
+UPDATE att_key.open SET code = NULL;
+UPDATE att_key.open SET id = 2, due = 'infinity';
+UPDATE att_key.open SET status = 'b';
+SELECT * FROM att_key.open;
 ROLLBACK;

@@ -46,4 +46,36 @@ CREATE TRIGGER further AFTER UPDATE OF status ON att_nst.doc FOR EACH ROW WHEN (
 SELECT ordflow.fire('att_nst.doc', '5', 'go');
 SELECT status FROM att_nst.doc WHERE id = 5;
 SELECT event, from_state, to_state FROM ordflow.object_history WHERE target = 'att_nst.doc' AND key = '5' ORDER BY at;
+
+-- one that comes to the fired state by a way of its own, which is illegal
+CREATE FUNCTION att_nst.detour() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  UPDATE att_nst.doc SET status = 'c' WHERE id = NEW.id;
+  UPDATE att_nst.doc SET status = 'b' WHERE id = NEW.id;
+  RETURN NULL;
+END $$;
+CREATE TRIGGER detour AFTER UPDATE OF status ON att_nst.doc FOR EACH ROW WHEN (NEW.id = 6 AND OLD.status = 'a' AND NEW.status = 'b')
+  EXECUTE FUNCTION att_nst.detour();
+INSERT INTO att_nst.doc VALUES (6, 'a'), (7, 'a');
+SELECT ordflow.fire('att_nst.doc', '6', 'go');
+SELECT status FROM att_nst.doc WHERE id = 6;
+
+-- one that tries the fired change first and takes it back
+CREATE FUNCTION att_nst.try() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  IF pg_trigger_depth() = 1 THEN
+    BEGIN
+      BEGIN
+        UPDATE att_nst.doc SET status = 'b' WHERE id = NEW.id;
+      EXCEPTION WHEN division_by_zero THEN
+      END;
+      RAISE 'back';
+    EXCEPTION WHEN raise_exception THEN
+    END;
+  END IF;
+  RETURN NEW;
+END $$;
+CREATE TRIGGER try BEFORE UPDATE OF status ON att_nst.doc FOR EACH ROW WHEN (NEW.id = 7) EXECUTE FUNCTION att_nst.try();
+SELECT ordflow.fire('att_nst.doc', '7', 'go', '{"by": "fire"}');
+SELECT event, from_state, to_state, data FROM ordflow.object_history WHERE target = 'att_nst.doc' AND key = '7' AND from_state <> '';
 ROLLBACK;

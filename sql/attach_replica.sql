@@ -17,6 +17,15 @@ SET LOCAL session_replication_role = origin;
 SELECT count(*) FROM ordflow.object_history WHERE target = 'att_rpl.doc';
 SELECT id, status, due FROM att_rpl.doc ORDER BY id;
 
+-- what is fired is checked and has its history, but the due column is the triggers' business
+SET LOCAL session_replication_role = replica;
+INSERT INTO att_rpl.doc VALUES (3, 'a');
+SELECT ordflow.fire('att_rpl.doc', '3', 'leap');
+SELECT ordflow.fire('att_rpl.doc', '3', 'go');
+SET LOCAL session_replication_role = origin;
+SELECT event FROM ordflow.object_history WHERE target = 'att_rpl.doc';
+SELECT id, status, due FROM att_rpl.doc WHERE id = 3;
+
 -- afterwards such a row is seen for what it is
 SELECT key, state FROM ordflow.attach_report('att_rpl.doc', 'att_rpl', 'status');
 UPDATE att_rpl.doc SET status = 'a' WHERE id = 2;

@@ -47,4 +47,17 @@ UPDATE att_two.sale SET goods = 'back' WHERE id = 2;
 SELECT ordflow.attach('att_two.sale', 'att_two_goods', 'goods', due_column => 'due');
 SELECT ordflow.detach('att_two.sale');
 SELECT ordflow.detach('att_two.sale');
+
+-- columns whose names are alike: the triggers' names would be the same
+\set VERBOSITY terse
+CREATE TABLE att_two.alike (id int PRIMARY KEY, state_of_the_goods_as_the_warehouse_of_the_shop_sees_it_1 text, due timestamptz, due_x text, x_insert text,
+  state_of_the_goods_as_the_warehouse_of_the_shop_sees_it_2 text);
+CREATE INDEX ON att_two.alike (due);
+SELECT ordflow.define_machine('att_two', '{"states": {"a": "initial"}, "transitions": []}');
+SELECT ordflow.attach('att_two.alike', 'att_two', 'state_of_the_goods_as_the_warehouse_of_the_shop_sees_it_1');
+SELECT ordflow.attach('att_two.alike', 'att_two', 'state_of_the_goods_as_the_warehouse_of_the_shop_sees_it_2');
+SELECT ordflow.attach('att_two.alike', 'att_two', 'due_x');
+SELECT ordflow.attach('att_two.alike', 'att_two', 'x_insert', due_column => 'due');
+ALTER TRIGGER "~ordflow_due_x_insert" ON att_two.alike RENAME TO "~ordflow_insert";
+SELECT ordflow.attach('att_two.alike', 'att_two', 'x_insert', due_column => 'due');
 ROLLBACK;

@@ -42,6 +42,22 @@ UPDATE minv.doc SET status = 'b' WHERE id = 3;
 CREATE FUNCTION minv.guard(jsonb, jsonb) RETURNS boolean LANGUAGE sql AS 'SELECT true';
 UPDATE minv.doc SET status = 'b' WHERE id = 3;
 
+-- a schema that takes the place of another
+CREATE SCHEMA minv_new;
+CREATE FUNCTION minv_new.guard(jsonb, jsonb) RETURNS boolean LANGUAGE sql AS 'SELECT false';
+CREATE FUNCTION public.minv_swap(old text, new text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  EXECUTE format('ALTER SCHEMA %I RENAME TO minv_between', old);
+  EXECUTE format('ALTER SCHEMA %I RENAME TO %I', new, old);
+  EXECUTE format('ALTER SCHEMA minv_between RENAME TO %I', new);
+END $$;
+INSERT INTO minv.doc VALUES (5, 'a'), (6, 'a');
+UPDATE minv.doc SET status = 'b' WHERE id = 5;
+SELECT minv_swap('minv', 'minv_new');
+UPDATE minv_new.doc SET status = 'b' WHERE id = 6;
+SELECT minv_swap('minv', 'minv_new');
+UPDATE minv.doc SET status = 'b' WHERE id = 6;
+
 -- rows that the owner of the tables writes by hand, under session_replication_role too
 UPDATE ordflow.transitions SET guard = NULL, to_state = 'c' WHERE machine = 'minv';
 UPDATE minv.doc SET status = 'c' WHERE id = 4;
@@ -53,8 +69,9 @@ SELECT ordflow.fire('minv.doc', '4', 'back');
 SELECT id, status FROM minv.doc ORDER BY id;
 SELECT key, event, from_state, to_state FROM ordflow.object_history WHERE target = 'minv.doc' AND from_state <> '' ORDER BY history_id;
 SET client_min_messages = warning;
-DROP SCHEMA minv CASCADE;
+DROP SCHEMA minv, minv_new CASCADE;
+DROP FUNCTION minv_swap;
 DELETE FROM ordflow.transitions WHERE machine = 'minv';
 DELETE FROM ordflow.states WHERE machine = 'minv';
 DELETE FROM ordflow.machines WHERE machine = 'minv';
-DELETE FROM ordflow.object_history WHERE target = 'minv.doc';
+DELETE FROM ordflow.object_history WHERE target IN ('minv.doc', 'minv_new.doc');

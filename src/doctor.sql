@@ -27,17 +27,38 @@ SELECT 'error', 'machine', format('%s on %s', t.tgname, t.tgrelid::regclass), 't
 FROM pg_trigger t JOIN pg_proc f ON f.oid = t.tgfoid
 WHERE t.tgenabled IN ('D', 'R') AND NOT t.tgisinternal AND f.pronamespace = 'ordflow'::regnamespace
 UNION ALL
+SELECT 'error', 'machine', i.inhrelid::regclass::text,
+       'a table with a machine became a partition: it cannot be written, and rows that an UPDATE of the parent moves are not checked',
+       format('ALTER TABLE %s DETACH PARTITION %s;   -- or SELECT ordflow.detach(%L);', i.inhparent::regclass, i.inhrelid::regclass,
+              i.inhrelid::regclass)
+FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+WHERE c.relispartition AND EXISTS (
+    SELECT FROM pg_trigger t JOIN pg_proc f ON f.oid = t.tgfoid
+    WHERE t.tgrelid = c.oid AND f.proname = 'machine_changed' AND f.pronamespace = 'ordflow'::regnamespace)
+UNION ALL
+SELECT DISTINCT 'warning', 'machine', format('%s on %s', t.tgname, t.tgrelid::regclass),
+       'the trigger fires after that of ordflow, which sets the due column: it must not change the state',
+       format('ALTER TRIGGER %I ON %s RENAME TO %I;   -- triggers fire by name', t.tgname, t.tgrelid::regclass, 'before_' || t.tgname)
+FROM pg_trigger d JOIN pg_proc f ON f.oid = d.tgfoid JOIN pg_trigger t ON t.tgrelid = d.tgrelid
+WHERE f.proname = 'machine_due' AND f.pronamespace = 'ordflow'::regnamespace AND t.tgname > d.tgname AND t.tgfoid <> d.tgfoid
+  AND t.tgtype & 3 = 3 AND t.tgtype & 20 <> 0 AND t.tgenabled IN ('O', 'A')   -- BEFORE EACH ROW, INSERT or UPDATE
+UNION ALL
 SELECT c.severity, 'machine', concat_ws(' ', m.machine, c.state), c.problem, format('SELECT ordflow.define_machine(%L, ...);', m.machine)
 FROM (SELECT m.machine FROM ordflow.machines m, ordflow.library() l, pg_extension e
       WHERE e.extname = 'ordflow' AND e.extversion = l.version OFFSET 0) AS m,   -- check_machine() wants the right library
      ordflow.check_machine(m.machine) c
 UNION ALL
 SELECT 'error', 'timer', format('%s %s', p.target, p.key), format('event %s failed %s times: %s', p.event, p.attempts, p.error),
-       format('SELECT ordflow.fire(%L, %L, %L);   -- once the cause is repaired; tried again at %s', p.target, p.key, p.event, p.retry_at)
+       format(CASE p.target WHEN 'ordflow.holds' THEN 'SELECT ordflow.release_stock(%2$L)' ELSE 'SELECT ordflow.fire(%L, %L, %L)' END ||
+              ';   -- once the cause is repaired; tried again at %4$s', p.target, p.key, p.event, p.retry_at)
 FROM ordflow.parked p
 UNION ALL
+SELECT 'warning', 'worker', w.worker, w.problem, w.fix
+FROM ordflow.worker_slots() w WHERE w.problem IS NOT NULL AND w.state <> 'off' AND NOT pg_is_in_recovery()
+UNION ALL
 SELECT 'warning', 'timer', 'ordflow.orders', format('%s orders are past their deadline, the oldest since %s', count(*), min(o.due_at)),
-       'SELECT ordflow.run_due();   -- from any scheduler, as often as you like'
+       CASE WHEN ordflow.is_active('timer') THEN 'SELECT * FROM ordflow.workers;   -- tells why no worker cancels them'
+            ELSE 'SELECT ordflow.activate();   -- lets the workers act in this database' END
 FROM ordflow.orders o WHERE o.due_at < clock_timestamp() - interval '1 minute' HAVING count(*) > 0
 UNION ALL
 SELECT 'warning', 'money', 'refund ' || r.refund_id,

@@ -45,10 +45,14 @@ INSERT INTO ordflow.parts (part, privilege, object) SELECT part, privilege, obje
     ('read', 'EXECUTE', ARRAY[
         'FUNCTION ordflow.audit(timestamptz)',
         'FUNCTION ordflow.doctor()',
-        'FUNCTION ordflow.diagram(text, text)']),
+        'FUNCTION ordflow.diagram(text, text)',
+        'FUNCTION ordflow.is_active(text)',
+        'FUNCTION ordflow.worker_slots()',
+        'FUNCTION ordflow.timer_figures()']),
     ('read', 'SELECT', ARRAY[
         'TABLE ordflow.machines', 'TABLE ordflow.states', 'TABLE ordflow.transitions', 'TABLE ordflow.effects',
-        'TABLE ordflow.object_history', 'TABLE ordflow.parked',
+        'TABLE ordflow.object_history', 'TABLE ordflow.activation', 'TABLE ordflow.workers', 'TABLE ordflow.parked',
+        'TABLE ordflow.timer_status',
         'TABLE ordflow.stock', 'TABLE ordflow.stock_segments', 'TABLE ordflow.stock_movements', 'TABLE ordflow.holds',
         'TABLE ordflow.hold_lines', 'TABLE ordflow.stock_levels', 'TABLE ordflow.reservations',
         'TABLE ordflow.coupons', 'TABLE ordflow.coupon_redemptions', 'TABLE ordflow.purchase_limits',
@@ -68,6 +72,8 @@ INSERT INTO ordflow.parts (part, privilege, object) SELECT part, privilege, obje
         'FUNCTION ordflow.alter_coupon(text, jsonb)',
         'FUNCTION ordflow.set_purchase_limit(text, bigint, timestamptz)',
         'FUNCTION ordflow.expire_order(bigint)',
+        'FUNCTION ordflow.activate()',
+        'FUNCTION ordflow.deactivate()',
         'FUNCTION ordflow.run_due(timestamptz, integer)'])
 ) AS v (part, privilege, objects), unnest(objects) AS object;
 INSERT INTO ordflow.parts (part, privilege, object)

@@ -11,6 +11,8 @@
 #include "coupon/coupon.h"
 #include "machine/machine.h"
 #include "order/order.h"
+#include "timer/timer.h"
+#include "worker/worker.h"
 
 PG_MODULE_MAGIC;
 
@@ -27,4 +29,6 @@ _PG_init(void)
 	ordflow_machine_init();
 	ordflow_coupon_init();
 	ordflow_order_init();
+	ordflow_timer_init();
+	ordflow_worker_init();
 }

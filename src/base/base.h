@@ -27,6 +27,7 @@ extern char *ordflow_event_setting;
 extern int	ordflow_pay_within;		/* seconds */
 extern int	ordflow_confirm_within; /* seconds */
 extern int	ordflow_max_lines;
+extern bool ordflow_workers;
 
 extern void ordflow_settings_init(void);
 
@@ -43,6 +44,9 @@ extern void ordflow_require_preload(void);
 
 /* OF011 when library and SQL versions differ; cheap after the first call. */
 extern void ordflow_require_version(void);
+
+/* Is the extension created in this database, in the library's version? */
+extern bool ordflow_version_is_current(void);
 
 /* The oid of a relation in schema ordflow; error when it is missing. */
 extern Oid	ordflow_relid(const char *relname);
@@ -89,6 +93,14 @@ typedef struct Statement
  * COMMITTED.  Returns SPI_processed; rows are in SPI_tuptable.
  */
 extern uint64 ordflow_execute(Statement *statement, Datum *values, const char *nulls);
+
+/*
+ * For SPI_prepare_cursor(), beside the server's own options: whenever PostgreSQL plans the
+ * statement, it is planned as for large tables, without JIT; and by an index, in its order,
+ * where there is one.
+ */
+#define ORDFLOW_PLAN_LARGE		(1 << 30)
+#define ORDFLOW_PLAN_BY_INDEX	(1 << 29)
 
 /* A value of the last result; pass-by-reference values live in the SPI context. */
 extern Datum ordflow_result(uint64 row, int column, bool *isnull);

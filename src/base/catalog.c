@@ -41,7 +41,8 @@ extension_forget(Datum arg, int cacheid, uint32 hashvalue)
 	extension.valid = false;
 }
 
-static void
+/* False when there is none. */
+static bool
 extension_read(void)
 {
 	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
@@ -50,28 +51,29 @@ extension_read(void)
 	HeapTuple	tuple;
 	Datum		version;
 	bool		isnull;
+	bool		found;
 
 	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ,
 				CStringGetDatum("ordflow"));
 	scan = systable_beginscan(rel, ExtensionNameIndexId, true, NULL, 1, &key);
 	tuple = systable_getnext(scan);
-	if (!HeapTupleIsValid(tuple))
-		ereport(ERROR,
-				errcode(ERRCODE_UNDEFINED_OBJECT),
-				errmsg("extension \"ordflow\" is not created in this database"));
-
-	extension.owner = ((Form_pg_extension) GETSTRUCT(tuple))->extowner;
-	version = heap_getattr(tuple, Anum_pg_extension_extversion, RelationGetDescr(rel), &isnull);
-	strlcpy(extension.version, TextDatumGetCString(version), sizeof(extension.version));
-	extension.same_version = strcmp(extension.version, ORDFLOW_VERSION) == 0;
-	extension.valid = true;
-
+	found = HeapTupleIsValid(tuple);
+	if (found)
+	{
+		extension.owner = ((Form_pg_extension) GETSTRUCT(tuple))->extowner;
+		version = heap_getattr(tuple, Anum_pg_extension_extversion, RelationGetDescr(rel),
+							   &isnull);
+		strlcpy(extension.version, TextDatumGetCString(version), sizeof(extension.version));
+		extension.same_version = strcmp(extension.version, ORDFLOW_VERSION) == 0;
+		extension.valid = true;
+	}
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
+	return found;
 }
 
-static void
-extension_ensure(void)
+static bool
+extension_exists(void)
 {
 	static bool registered = false;
 
@@ -80,8 +82,22 @@ extension_ensure(void)
 		CacheRegisterSyscacheCallback(PROCOID, extension_forget, (Datum) 0);
 		registered = true;
 	}
-	if (!extension.valid)
-		extension_read();
+	return extension.valid || extension_read();
+}
+
+static void
+extension_ensure(void)
+{
+	if (!extension_exists())
+		ereport(ERROR,
+				errcode(ERRCODE_UNDEFINED_OBJECT),
+				errmsg("extension \"ordflow\" is not created in this database"));
+}
+
+bool
+ordflow_version_is_current(void)
+{
+	return extension_exists() && extension.same_version;
 }
 
 void

@@ -21,6 +21,7 @@
 	ordflow_object_ownercheck(classid, objectid, roleid)
 
 #include "catalog/pg_class.h"
+#include "catalog/pg_database.h"
 #include "catalog/pg_proc.h"
 
 static inline AclResult
@@ -33,8 +34,9 @@ ordflow_object_aclcheck(Oid classid, Oid objectid, Oid roleid, AclMode mode)
 static inline bool
 ordflow_object_ownercheck(Oid classid, Oid objectid, Oid roleid)
 {
-	Assert(classid == RelationRelationId);
-	return pg_class_ownercheck(objectid, roleid);
+	Assert(classid == RelationRelationId || classid == DatabaseRelationId);
+	return classid == DatabaseRelationId ? pg_database_ownercheck(objectid, roleid) :
+		pg_class_ownercheck(objectid, roleid);
 }
 #endif
 
@@ -45,18 +47,20 @@ ordflow_object_ownercheck(Oid classid, Oid objectid, Oid roleid)
 
 /*
  * ExecInsertIndexTuples() was given onlySummarizing in PostgreSQL 16, where an update tells
- * by an enum which indexes need it.
+ * by an enum which indexes need it: "which", as the update has set it.  An entry in one that
+ * does not would point into the middle of a chain of versions.
  */
 #if PG_VERSION_NUM < 160000
 #define ordflow_update_indexes bool
-#define ordflow_update_index_tuples(target, slot, estate) \
+#define ordflow_update_index_tuples(target, slot, estate, which) \
 	list_free(ExecInsertIndexTuples(target, slot, estate, true, false, NULL, NIL))
 #define ordflow_insert_index_tuples(target, slot, estate) \
 	list_free(ExecInsertIndexTuples(target, slot, estate, false, false, NULL, NIL))
 #else
 #define ordflow_update_indexes TU_UpdateIndexes
-#define ordflow_update_index_tuples(target, slot, estate) \
-	list_free(ExecInsertIndexTuples(target, slot, estate, true, false, NULL, NIL, false))
+#define ordflow_update_index_tuples(target, slot, estate, which) \
+	list_free(ExecInsertIndexTuples(target, slot, estate, true, false, NULL, NIL, \
+									(which) == TU_Summarizing))
 #define ordflow_insert_index_tuples(target, slot, estate) \
 	list_free(ExecInsertIndexTuples(target, slot, estate, false, false, NULL, NIL, false))
 #endif

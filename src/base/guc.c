@@ -18,6 +18,7 @@ char	   *ordflow_event_setting;
 int			ordflow_pay_within;
 int			ordflow_confirm_within;
 int			ordflow_max_lines;
+bool		ordflow_workers;
 
 static bool
 check_currency(char **newval, void **extra, GucSource source)
@@ -70,6 +71,13 @@ ordflow_settings_init(void)
 							NULL,
 							&ordflow_max_lines, 5000, 1, 5000,
 							PGC_SUSET, 0, NULL, NULL, NULL);
+	/* what needs a restart can only be defined while the server starts */
+	DefineCustomBoolVariable("ordflow.workers",
+							 "Runs background workers.",
+							 "Off keeps every worker away, as from a physical copy of a server.",
+							 &ordflow_workers, true,
+							 ordflow_preloaded ? PGC_POSTMASTER : PGC_SIGHUP, 0,
+							 NULL, NULL, NULL);
 	MarkGUCPrefixReserved("ordflow");
 }
 

@@ -12,6 +12,7 @@
 #include "base/base.h"
 
 static const char *moved = NULL;
+static int	moved_level;		/* of the subtransaction that moved it; it may be rolled back */
 
 static void
 check_prepare(XactEvent event, void *arg)
@@ -35,14 +36,33 @@ check_prepare(XactEvent event, void *arg)
 	}
 }
 
+static void
+subtransaction_ended(SubXactEvent event, SubTransactionId mine, SubTransactionId parent,
+					 void *arg)
+{
+	int			level = GetCurrentTransactionNestLevel();
+
+	if (moved == NULL || moved_level < level)
+		return;
+	if (event == SUBXACT_EVENT_ABORT_SUB)
+		moved = NULL;
+	else if (event == SUBXACT_EVENT_COMMIT_SUB)
+		moved_level = level - 1;
+}
+
 void
 ordflow_prepare_init(void)
 {
 	RegisterXactCallback(check_prepare, NULL);
+	RegisterSubXactCallback(subtransaction_ended, NULL);
 }
 
 void
 ordflow_refuse_prepare(const char *what)
 {
+	/* what moved first stays moved the longest */
+	if (moved != NULL)
+		return;
 	moved = what;
+	moved_level = GetCurrentTransactionNestLevel();
 }

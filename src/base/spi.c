@@ -9,26 +9,40 @@
  * would be planned by scans of nearly empty tables, and every backend would keep
  * scanning while they grow, until the next ANALYZE (400 times slower at
  * 200,000 orders).  So our statements are planned as for tables that are large.
+ *
+ * They are planned again whenever PostgreSQL holds that necessary, in the middle of the
+ * execution: by DDL, by ANALYZE, by a search_path or a role that changed.  Cursor options of our
+ * own tell them then from the statements of others.
  */
 #include "postgres.h"
 
 #include "executor/spi.h"
 #include "jit/jit.h"
 #include "nodes/parsenodes.h"
+#include "optimizer/cost.h"
 #include "optimizer/plancat.h"
+#include "optimizer/planner.h"
 #include "utils/builtins.h"
-#include "utils/plancache.h"
-#include "utils/resowner.h"
 
 #include "base/base.h"
 
 #define LARGE_TUPLES	1000000.0
 #define TUPLES_A_PAGE	50
 
-static bool planning = false;
-static get_relation_info_hook_type previous_relation_info = NULL;
+#define STATEMENT_OPTIONS (CURSOR_OPT_GENERIC_PLAN | ORDFLOW_PLAN_LARGE)
+#define OUR_OPTIONS (ORDFLOW_PLAN_LARGE | ORDFLOW_PLAN_BY_INDEX)
 
-/* Whatever is planned while we plan is ours. */
+/*
+ * What the planner may not use.  The first goes for every plan of ours: JIT goes by the cost, large
+ * tables make it high, and compiling took 200 ms of every call.
+ */
+static bool *const forbidden[] = {&jit_enabled, &enable_seqscan, &enable_bitmapscan, &enable_sort};
+
+static int	planning = 0;		/* the options of ours of what is being planned */
+static bool allowed[lengthof(forbidden)];	/* by the user's settings, while that is not 0 */
+static get_relation_info_hook_type previous_relation_info = NULL;
+static planner_hook_type next_planner = NULL;
+
 static void
 large_relation_info(PlannerInfo *root, Oid relid, bool inhparent, RelOptInfo *rel)
 {
@@ -36,7 +50,7 @@ large_relation_info(PlannerInfo *root, Oid relid, bool inhparent, RelOptInfo *re
 
 	if (previous_relation_info)
 		previous_relation_info(root, relid, inhparent, rel);
-	if (!planning)
+	if (planning == 0)
 		return;
 	rel->tuples = Max(rel->tuples, LARGE_TUPLES);
 	rel->pages = Max(rel->pages, LARGE_TUPLES / TUPLES_A_PAGE);
@@ -50,44 +64,57 @@ large_relation_info(PlannerInfo *root, Oid relid, bool inhparent, RelOptInfo *re
 	}
 }
 
+static void
+planning_set(int options)
+{
+	for (int i = 0; i < lengthof(forbidden); i++)
+	{
+		bool		forbid = (options & (i == 0 ? OUR_OPTIONS : ORDFLOW_PLAN_BY_INDEX)) != 0;
+
+		if (planning == 0)
+			allowed[i] = *forbidden[i];
+		*forbidden[i] = allowed[i] && !forbid;
+	}
+	planning = options;
+}
+
+/* Planning may run functions, and so plan a statement of others in the middle of one of ours. */
+static PlannedStmt *
+plan_statement(Query *parse, const char *query_string, int options, ParamListInfo params)
+{
+	int			ours = options & OUR_OPTIONS;
+	int			outer = planning;
+	PlannedStmt *volatile result;
+
+	if (ours == outer)
+		return next_planner(parse, query_string, options, params);
+	planning_set(ours);
+	PG_TRY();
+	{
+		result = next_planner(parse, query_string, options, params);
+	}
+	PG_FINALLY();
+	{
+		planning_set(outer);
+	}
+	PG_END_TRY();
+	return result;
+}
+
 void
 ordflow_statements_init(void)
 {
 	previous_relation_info = get_relation_info_hook;
 	get_relation_info_hook = large_relation_info;
-}
-
-/*
- * Makes the generic plan now, when it was invalidated too.  Without JIT, which goes by the cost:
- * large tables make it high, and compiling took 200 ms of every call.
- */
-static void
-statement_plan(Statement *statement)
-{
-	bool		jit = jit_enabled;
-
-	planning = true;
-	jit_enabled = false;
-	PG_TRY();
-	{
-		CachedPlan *plan = SPI_plan_get_cached_plan(statement->plan);
-
-		if (plan != NULL)
-			ReleaseCachedPlan(plan, CurrentResourceOwner);
-	}
-	PG_FINALLY();
-	{
-		planning = false;
-		jit_enabled = jit;
-	}
-	PG_END_TRY();
+	next_planner = planner_hook != NULL ? planner_hook : standard_planner;
+	planner_hook = plan_statement;
 }
 
 static void
 statement_prepare(Statement *statement)
 {
 	SPIPlanPtr	plan = SPI_prepare_cursor(statement->sql, statement->nargs,
-										  statement->argtypes, CURSOR_OPT_GENERIC_PLAN);
+										  statement->argtypes, STATEMENT_OPTIONS);
 
 	if (plan == NULL || SPI_keepplan(plan) != 0)
 		elog(ERROR, "could not prepare \"%s\"", statement->sql);
@@ -100,12 +127,7 @@ ordflow_execute(Statement *statement, Datum *values, const char *nulls)
 	int			status;
 
 	if (statement->plan == NULL)
-	{
 		statement_prepare(statement);
-		statement_plan(statement);
-	}
-	else if (!SPI_plan_is_valid(statement->plan))
-		statement_plan(statement);
 	status = SPI_execute_plan(statement->plan, values, nulls, false, 0);
 	if (status < 0)
 		elog(ERROR, "could not execute \"%s\": %s", statement->sql,

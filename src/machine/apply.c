@@ -12,6 +12,7 @@
 #include "utils/memutils.h"
 
 #include "machine/internal.h"
+#include "worker/worker.h"
 
 static Statement insert_history = {
 	.sql = "INSERT INTO ordflow.object_history "
@@ -176,8 +177,9 @@ static void
 update_error_context(void *arg)
 {
 	if (geterrcode() == ERRCODE_INSUFFICIENT_PRIVILEGE)
-		errhint("The row is written in a security-restricted operation, where deferred triggers are not allowed. "
-				"Where a deferred constraint is in the way, run SET CONSTRAINTS ... IMMEDIATE before the call.");
+		ordflow_hint_where_none(
+								"The row is written in a security-restricted operation, where deferred triggers are not allowed. "
+								"Where a deferred constraint is in the way, run SET CONSTRAINTS ... IMMEDIATE before the call.");
 }
 
 /*
@@ -278,6 +280,7 @@ ordflow_machine_apply(MachineStep *step)
 	check_stack_depth();
 	Assert(step->nkeys > 0);
 
+	ordflow_worker_wake_blocked();
 	SPI_connect();
 	choose_transition(machine, step);
 	if (!step->written)

@@ -15,6 +15,7 @@
 #include "catalog/pg_index.h"
 #include "catalog/pg_type.h"
 #include "commands/defrem.h"
+#include "commands/trigger.h"
 #include "executor/spi.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -26,6 +27,7 @@
 #include "utils/syscache.h"
 
 #include "machine/internal.h"
+#include "worker/worker.h"
 
 PG_FUNCTION_INFO_V1(ordflow_attach);
 PG_FUNCTION_INFO_V1(ordflow_detach);
@@ -253,6 +255,25 @@ require_known_states(const Machine *machine, Oid relid, const char *state_column
 					quote_literal_cstr(state_column)));
 }
 
+/* As for states.  A row that loses its key later cannot change its state. */
+static void
+require_keys(const MachineTarget *target)
+{
+	char	   *table = ordflow_machine_table(target->relid);
+	char	   *sql = psprintf("SELECT FROM ONLY %s AS o WHERE o.%s IS NULL LIMIT 1", table,
+							   quote_identifier(target->key_column));
+	Oid			no_types[1];
+	RoleSwitch	saved = ordflow_machine_owner_enter(target->relid);
+	uint64		nrows = ordflow_machine_query_now(sql, 0, no_types, NULL);
+
+	ordflow_role_leave(saved);
+	if (nrows > 0)
+		ereport(ERROR,
+				errcode(ERRCODE_NOT_NULL_VIOLATION),
+				errmsg("table %s has rows whose key column \"%s\" is NULL", table,
+					   target->key_column));
+}
+
 static void
 run_ddl(const char *sql)
 {
@@ -260,6 +281,23 @@ run_ddl(const char *sql)
 
 	if (status != SPI_OK_UTILITY)
 		elog(ERROR, "could not execute \"%s\": %s", sql, SPI_result_code_string(status));
+}
+
+/* Names are made of the state column's name, cut where they would be too long. */
+static const char *
+free_trigger_name(const MachineTarget *target, const char *prefix, const char *suffix)
+{
+	const char *name = makeObjectName(prefix, target->state_column, suffix);
+
+	if (OidIsValid(get_trigger_oid(target->relid, name, true)))
+		ereport(ERROR,
+				errcode(ERRCODE_DUPLICATE_OBJECT),
+				errmsg("cannot attach a machine to column \"%s\": table %s has a trigger \"%s\" already",
+					   target->state_column, ordflow_machine_table(target->relid), name),
+				errdetail("It may be that of a state column whose name is much like this one's."),
+				errhint("Rename that trigger: ALTER TRIGGER %s ON %s RENAME TO ...;",
+						quote_identifier(name), ordflow_machine_table(target->relid)));
+	return name;
 }
 
 static void
@@ -271,18 +309,20 @@ create_triggers(const MachineTarget *target)
 								quote_literal_cstr(target->state_column),
 								quote_literal_cstr(target->key_column),
 								quote_literal_cstr(target->due_column ? target->due_column : ""));
-	const char *insert = makeObjectName("~ordflow", target->state_column, "insert");
-	const char *update = makeObjectName("~ordflow", target->state_column, "update");
-	const char *due = makeObjectName("~ordflow_due", target->state_column, NULL);
+	const char *insert = free_trigger_name(target, "~ordflow", "insert");
+	const char *update = free_trigger_name(target, "~ordflow", "update");
+	const char *due = target->due_column == NULL ? NULL :
+		free_trigger_name(target, "~ordflow_due", NULL);
 
 	run_ddl(psprintf("CREATE TRIGGER %s AFTER INSERT ON %s FOR EACH ROW "
 					 "EXECUTE FUNCTION ordflow.machine_changed%s",
 					 quote_identifier(insert), table, args));
+	/* states that the column's own collation takes for equal are two states */
 	run_ddl(psprintf("CREATE TRIGGER %s AFTER UPDATE ON %s FOR EACH ROW "
-					 "WHEN (OLD.%s IS DISTINCT FROM NEW.%s) "
+					 "WHEN (OLD.%s COLLATE \"C\" IS DISTINCT FROM NEW.%s COLLATE \"C\") "
 					 "EXECUTE FUNCTION ordflow.machine_changed%s",
 					 quote_identifier(update), table, column, column, args));
-	if (target->due_column != NULL)
+	if (due != NULL)
 		run_ddl(psprintf("CREATE TRIGGER %s BEFORE INSERT OR UPDATE ON %s FOR EACH ROW "
 						 "EXECUTE FUNCTION ordflow.machine_due%s",
 						 quote_identifier(due), table, args));
@@ -345,6 +385,7 @@ attach(MachineTarget *target)
 
 	SPI_connect();
 	require_known_states(machine, target->relid, target->state_column);
+	require_keys(target);
 	saved = ordflow_role_enter(ordflow_owner(), false);
 	create_triggers(target);
 	ordflow_role_leave(saved);
@@ -366,6 +407,8 @@ ordflow_attach(PG_FUNCTION_ARGS)
 	target.due_column = PG_ARGISNULL(4) ? NULL : NameStr(*PG_GETARG_NAME(4));
 	require_owner(target.relid);
 	attach(&target);
+	ordflow_worker_activate(DUTY_TIMER);
+	ordflow_worker_wake(DUTY_TIMER, DT_NOBEGIN);
 	PG_RETURN_VOID();
 }
 
@@ -417,6 +460,7 @@ ordflow_detach(PG_FUNCTION_ARGS)
 						 ordflow_machine_table(relid)));
 	ordflow_role_leave(saved);
 	SPI_finish();
+	ordflow_worker_wake(DUTY_TIMER, DT_NOBEGIN);
 	PG_RETURN_VOID();
 }
 

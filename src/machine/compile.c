@@ -9,6 +9,7 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 
 #include "machine/internal.h"
 
@@ -51,12 +52,12 @@ enum
 };
 
 static uint64
-read_rows(const char *sql, const char *name)
+read_rows(Snapshot snapshot, const char *sql, const char *name)
 {
 	Oid			type = TEXTOID;
 	Datum		value = CStringGetTextDatum(name);
 
-	return ordflow_machine_query_now(sql, 1, &type, &value);
+	return ordflow_machine_query_at(snapshot, sql, 1, &type, &value);
 }
 
 static const char *
@@ -115,9 +116,9 @@ state_kind(const char *name)
 }
 
 static void
-compile_states(Machine *machine)
+compile_states(Machine *machine, Snapshot snapshot)
 {
-	machine->nstates = read_rows(READ_STATES, machine->name);
+	machine->nstates = read_rows(snapshot, READ_STATES, machine->name);
 	machine->states = MemoryContextAllocZero(machine->context,
 											 sizeof(MachineState) * Max(machine->nstates, 1));
 	for (int i = 0; i < machine->nstates; i++)
@@ -156,9 +157,9 @@ compile_transition(Machine *machine, Transition *transition, uint64 row)
 }
 
 static void
-compile_transitions(Machine *machine)
+compile_transitions(Machine *machine, Snapshot snapshot)
 {
-	machine->ntransitions = read_rows(READ_TRANSITIONS, machine->name);
+	machine->ntransitions = read_rows(snapshot, READ_TRANSITIONS, machine->name);
 	machine->transitions =
 		MemoryContextAllocZero(machine->context,
 							   sizeof(Transition) * Max(machine->ntransitions, 1));
@@ -199,9 +200,9 @@ link_states(Machine *machine)
 }
 
 static void
-compile_effects(Machine *machine)
+compile_effects(Machine *machine, Snapshot snapshot)
 {
-	machine->neffects = read_rows(READ_EFFECTS, machine->name);
+	machine->neffects = read_rows(snapshot, READ_EFFECTS, machine->name);
 	machine->effects = MemoryContextAllocZero(machine->context,
 											  sizeof(MachineEffect) * Max(machine->neffects, 1));
 	for (int i = 0; i < machine->neffects; i++)
@@ -222,20 +223,24 @@ ordflow_machine_compile(const char *name)
 												  ALLOCSET_SMALL_SIZES);
 	RoleSwitch	saved = ordflow_role_enter(ordflow_owner(), false);
 	Machine    *machine = NULL;
+	Snapshot	snapshot;
 
 	SPI_connect();
-	if (read_rows(READ_MACHINE, name) > 0)
+	/* one for all reads: a definition may be replaced between two of them */
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	if (read_rows(snapshot, READ_MACHINE, name) > 0)
 	{
 		machine = MemoryContextAllocZero(context, sizeof(Machine));
 		machine->context = context;
 		machine->name = MemoryContextStrdup(context, name);
 		machine->builtin = result_bool(0, 1);
 		machine->ops = machine->builtin ? ordflow_machine_ops(name) : NULL;
-		compile_states(machine);
-		compile_transitions(machine);
+		compile_states(machine, snapshot);
+		compile_transitions(machine, snapshot);
 		link_states(machine);
-		compile_effects(machine);
+		compile_effects(machine, snapshot);
 	}
+	UnregisterSnapshot(snapshot);
 	SPI_finish();
 	ordflow_role_leave(saved);
 

@@ -7,10 +7,13 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
+#include "utils/lsyscache.h"
 
 #include "machine/definition.h"
+#include "worker/worker.h"
 
 PG_FUNCTION_INFO_V1(ordflow_define_machine);
 
@@ -127,17 +130,19 @@ write_transitions(Datum machine, const Definition *definition, const char *role)
 static void
 require_no_row_in(const MachineTarget *target, Datum states)
 {
-	char	   *table = ordflow_machine_table(target->relid);
 	const char *column = quote_identifier(target->state_column);
+	char	   *table;
 	char	   *sql;
 	Oid			type = TEXTARRAYOID;
 	RoleSwitch	saved;
 	uint64		nrows;
 
+	/* whose name stays what it is from here on */
+	LockRelationOid(target->relid, ShareLock);
+	if (get_rel_name(target->relid) == NULL)
+		return;
 	ordflow_machine_require_columns(target);
-	sql = psprintf("LOCK TABLE ONLY %s IN SHARE MODE", table);
-	if (SPI_execute(sql, false, 0) != SPI_OK_UTILITY)
-		elog(ERROR, "could not execute \"%s\"", sql);
+	table = ordflow_machine_table(target->relid);
 	sql = psprintf("SELECT o.%s::text FROM ONLY %s AS o "
 				   "WHERE o.%s::text COLLATE \"C\" = ANY ($1) LIMIT 1", column, table, column);
 	saved = ordflow_machine_owner_enter(target->relid);
@@ -241,5 +246,6 @@ ordflow_define_machine(PG_FUNCTION_ARGS)
 		replace_machine(name, definition, role);
 	ordflow_role_leave(saved);
 	SPI_finish();
+	ordflow_worker_wake(DUTY_TIMER, DT_NOBEGIN);
 	PG_RETURN_VOID();
 }

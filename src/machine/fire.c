@@ -8,12 +8,14 @@
 #include "executor/spi.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/lsyscache.h"
 
 #include "machine/internal.h"
+#include "worker/worker.h"
 
 PG_FUNCTION_INFO_V1(ordflow_fire);
 PG_FUNCTION_INFO_V1(ordflow_available_events);
@@ -26,6 +28,21 @@ typedef struct ObjectRow
 	char	   *state;
 	TimestampTz due;			/* DT_NOEND where there is none */
 } ObjectRow;
+
+/*
+ * Locks the table as its UPDATE will, so that no other takes its name meanwhile: our SQL
+ * finds it by its name.  Who may not update it may not lock it either.
+ */
+static void
+lock_table(Oid relid)
+{
+	char	   *table = ordflow_machine_table(relid);
+
+	if (pg_class_aclcheck(relid, GetUserId(), ACL_UPDATE) != ACLCHECK_OK &&
+		pg_attribute_aclcheck_all(relid, GetUserId(), ACL_UPDATE, ACLMASK_ANY) != ACLCHECK_OK)
+		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, table);
+	LockRelationOid(relid, RowExclusiveLock);
+}
 
 static List *
 targets_of(Oid relid)
@@ -195,11 +212,13 @@ ordflow_fire(PG_FUNCTION_ARGS)
 	if (JB_ROOT_COUNT(step.args) > 0)
 		step.data = step.args;
 
+	lock_table(PG_GETARG_OID(0));
 	target = target_for_event(targets_of(PG_GETARG_OID(0)), step.event);
 	key = key_from_text(target, text_to_cstring(PG_GETARG_TEXT_PP(1)));
 	require_update_privilege(target);
 	refuse_verb(target, step.event);
 
+	ordflow_worker_wake_blocked();
 	SPI_connect();
 	object = read_object(target, key, true);
 	step.target = target;

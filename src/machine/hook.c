@@ -7,10 +7,14 @@
  * step it hangs on, and nothing that outlives it (roles, temporary objects, deferred
  * triggers).  The object's row is read as the table's owner, likewise restricted,
  * because reading may run code of the table's owner.
+ *
+ * A hook declared STABLE or IMMUTABLE reads with the snapshot that is active, and that of
+ * the caller's statement is older than the lock of the row: it is given a new one, as others have.
  */
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
@@ -21,7 +25,9 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/regproc.h"
+#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
 #include "base/json.h"
@@ -30,6 +36,19 @@
 #define HOOK_ARGUMENTS "(jsonb,jsonb)"
 #define HOOK_SEARCH_PATH "pg_catalog, pg_temp"
 
+void
+ordflow_hint_where_none(const char *hint)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+	ErrorData  *error = CopyErrorData();
+	bool		has_hint = error->hint != NULL;
+
+	FreeErrorData(error);
+	MemoryContextSwitchTo(old);
+	if (!has_hint)
+		errhint("%s", hint);
+}
+
 static void
 hook_error_context(void *arg)
 {
@@ -37,9 +56,10 @@ hook_error_context(void *arg)
 	const HookCall *call = ((void **) arg)[1];
 
 	if (geterrcode() == ERRCODE_INSUFFICIENT_PRIVILEGE)
-		errhint("Guards and effects run as the role that registered them, in a security-restricted operation: "
-				"roles, temporary objects and deferred triggers are not allowed there. "
-				"Where a deferred constraint is in the way, run SET CONSTRAINTS ... IMMEDIATE before the call.");
+		ordflow_hint_where_none(
+								"Guards and effects run as the role that registered them, in a security-restricted operation: "
+								"roles, temporary objects and deferred triggers are not allowed there. "
+								"Where a deferred constraint is in the way, run SET CONSTRAINTS ... IMMEDIATE before the call.");
 	errcontext("%s %s of machine \"%s\", run as role \"%s\"", hook->kind, hook->signature,
 			   call->machine->name, hook->role);
 }
@@ -158,7 +178,10 @@ hook_call(const Hook *hook, HookCall *call)
 	fcinfo->args[0].isnull = false;
 	fcinfo->args[1].value = JsonbPGetDatum(hook_args(call));
 	fcinfo->args[1].isnull = false;
+	CommandCounterIncrement();
+	PushActiveSnapshot(GetTransactionSnapshot());
 	result = FunctionCallInvoke(fcinfo);
+	PopActiveSnapshot();
 
 	AtEOXact_GUC(false, guc_level);
 	ordflow_role_leave(saved);

@@ -7,6 +7,7 @@
 
 #include "postgres.h"
 #include "utils/rel.h"
+#include "utils/snapshot.h"
 
 #include "machine/machine.h"
 
@@ -108,7 +109,11 @@ extern char *ordflow_machine_legal_events(const Machine *machine, const char *st
 
 /* ---- query.c ---- */
 
-/* ordflow_machine_query() with a snapshot of this moment at any isolation level. */
+/* ordflow_machine_query() with a snapshot, in which the transaction's own changes show too. */
+extern uint64 ordflow_machine_query_at(Snapshot snapshot, const char *sql, int nargs,
+									   const Oid *argtypes, Datum *values);
+
+/* The same with one of this moment at any isolation level. */
 extern uint64 ordflow_machine_query_now(const char *sql, int nargs, const Oid *argtypes,
 										Datum *values);
 
@@ -117,12 +122,6 @@ extern MachineTarget *ordflow_machine_target_from_args(Relation rel, char **args
 
 /* 42703 when a column that the trigger names is gone. */
 extern void ordflow_machine_require_columns(const MachineTarget *target);
-
-/* "column = $n" by the type's own equality, or "column = ANY ($n)". */
-extern char *ordflow_machine_key_condition(const MachineTarget *target, int param, bool any);
-
-/* An array of the keys. */
-extern Datum ordflow_machine_key_array(const MachineTarget *target, const Datum *keys, int n);
 
 /* What the object is called in messages: order 7, row 7 of table shop.orders. */
 extern char *ordflow_machine_object(const Machine *machine, const MachineTarget *target, Datum key);
@@ -146,7 +145,7 @@ extern void ordflow_pending_init(void);
 extern Pending *ordflow_pending_push(const MachineStep *step, bool keeps_due);
 extern void ordflow_pending_pop(Pending *pending);
 
-/* The update under way that brings this row to this state. */
+/* The update under way that brings this row from this state to that one. */
 typedef struct PendingMatch
 {
 	const char *event;
@@ -156,7 +155,8 @@ typedef struct PendingMatch
 
 /* consume: the row's AFTER trigger, which comes once. */
 extern bool ordflow_pending_match(Oid relid, const char *state_column, Datum key,
-								  const char *to_state, bool consume, PendingMatch *match);
+								  const char *from_state, const char *to_state, bool consume,
+								  PendingMatch *match);
 
 /* ---- hook.c: users' guards and effects ---- */
 
@@ -169,6 +169,9 @@ typedef struct HookCall
 	Datum		key;
 	Jsonb	   *row;			/* fetched when the first hook runs */
 } HookCall;
+
+/* For a callback of error_context_stack: a hint that was given already, a user's own, is left. */
+extern void ordflow_hint_where_none(const char *hint);
 
 extern bool ordflow_hook_guard(const Hook *hook, HookCall *call);
 extern void ordflow_hook_effect(const Hook *hook, HookCall *call);

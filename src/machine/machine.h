@@ -159,8 +159,8 @@ pg_noreturn extern void ordflow_machine_illegal(const char *machine, const char 
 												const char *hint);
 
 /*
- * The targets that are attached: all of the database when relid is invalid; a
- * List of MachineTarget *.  No lock is taken.
+ * The targets that are attached, a List of MachineTarget *: all of the database, but for the
+ * temporary tables of other sessions, when relid is invalid.  No lock is taken.
  */
 extern List *ordflow_machine_targets(Oid relid);
 
@@ -171,6 +171,13 @@ extern List *ordflow_machine_targets(Oid relid);
  */
 extern uint64 ordflow_machine_query(const char *sql, int nargs, const Oid *argtypes,
 									Datum *values, bool custom);
+
+/*
+ * The same with a plan by an index in its order where there is one, whatever the statistics
+ * say: for rows that are few among many.
+ */
+extern uint64 ordflow_machine_query_by_index(const char *sql, int nargs, const Oid *argtypes,
+											 Datum *values);
 
 /* The table's qualified and quoted name; OF004 when there is none. */
 extern char *ordflow_machine_table(Oid relid);
@@ -193,5 +200,11 @@ extern void ordflow_machine_require_select(Oid relid, const char *column);
 
 /* A key as text. */
 extern char *ordflow_machine_key_text(const MachineTarget *target, Datum key);
+
+/* "o.column = $n" by the type's own equality, or "o.column = ANY ($n)". */
+extern char *ordflow_machine_key_condition(const MachineTarget *target, int param, bool any);
+
+/* An array of the keys. */
+extern Datum ordflow_machine_key_array(const MachineTarget *target, const Datum *keys, int n);
 
 #endif							/* ORDFLOW_MACHINE_H */

@@ -4,9 +4,6 @@
  * check_machine() tells what they would.
  */
 
-CREATE SCHEMA ordflow;
-COMMENT ON SCHEMA ordflow IS 'Orders, stock, coupons, timeouts and state machines: everything of extension ordflow.';
-
 CREATE TABLE ordflow.machines (
     machine text COLLATE "C" NOT NULL,
     builtin boolean NOT NULL DEFAULT false,
@@ -141,13 +138,13 @@ CREATE FUNCTION ordflow.machine_changed() RETURNS trigger
     LANGUAGE C SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'ordflow_machine_changed';
 COMMENT ON FUNCTION ordflow.machine_changed() IS
-'AFTER ROW trigger of attached tables: legality, guards, history, effects. Arguments: machine, state column, key column, due column or an empty string. Made by ordflow.attach(). Raises OF001, OF009, 23502.';
+'AFTER ROW trigger of attached tables: legality, guards, history, effects. Arguments: machine, state column, key column, due column or an empty string. Made by ordflow.attach(). Raises OF001, OF009, 23502, 0A000 where the table became a partition.';
 
 CREATE FUNCTION ordflow.machine_due() RETURNS trigger
     LANGUAGE C SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'ordflow_machine_due';
 COMMENT ON FUNCTION ordflow.machine_due() IS
-'BEFORE ROW trigger of attached tables: sets the due column when the state changes. Arguments as for ordflow.machine_changed(). Made by ordflow.attach().';
+'BEFORE ROW trigger of attached tables: sets the due column when the state changes. Arguments as for ordflow.machine_changed(). Made by ordflow.attach(). Raises 0A000 where the table became a partition.';
 
 CREATE FUNCTION ordflow.define_machine(name text, definition jsonb) RETURNS void
     LANGUAGE C SET search_path = pg_catalog, pg_temp
@@ -186,7 +183,7 @@ CREATE FUNCTION ordflow.attach(target regclass, machine text, state_column name,
     LANGUAGE C SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'ordflow_attach';
 COMMENT ON FUNCTION ordflow.attach(regclass, text, name, name, name) IS
-'Puts a machine on a state column (text or varchar) of the caller''s own table: from then on an INSERT in another than an initial state or an UPDATE of the state that is no legal transition raises OF001, a legal one runs guards and effects, writes ordflow.object_history and sets the due column (timestamptz; needed by machines with timeouts). key_column: a unique column, by default the primary key. Raises OF001 where rows stand in unknown states (see attach_report()), 0A000 for kinds of table and column that are not supported, 22023, 42501, 42703, 42710, 42804, 55000.';
+'Puts a machine on a state column (text or varchar) of the caller''s own table: from then on an INSERT in another than an initial state or an UPDATE of the state that is no legal transition raises OF001, a legal one runs guards and effects, writes ordflow.object_history and sets the due column (timestamptz; needed by machines with timeouts). key_column: a unique column, by default the primary key. Raises OF001 where rows stand in unknown states (see attach_report()), 0A000 for kinds of table and column that are not supported, 23502 where rows have no key, 22023, 42501, 42703, 42710, 42804, 55000.';
 
 CREATE FUNCTION ordflow.detach(target regclass, state_column name DEFAULT NULL) RETURNS void
     LANGUAGE C SET search_path = pg_catalog, pg_temp

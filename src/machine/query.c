@@ -11,6 +11,7 @@
 
 #include "common/hashfn.h"
 #include "executor/spi.h"
+#include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
@@ -21,13 +22,20 @@
 #define PLANS_MAX		1000
 #define PLAN_ARGS_MAX	8
 
+/* not asked by PostgreSQL when it uses a plan again: whether owners stand above their policies */
+#define PLAN_NOFORCE_RLS (1 << 28)
+
+#define PLAN_GENERIC	CURSOR_OPT_GENERIC_PLAN
+#define PLAN_CUSTOM		CURSOR_OPT_CUSTOM_PLAN
+#define PLAN_BY_INDEX	(CURSOR_OPT_GENERIC_PLAN | ORDFLOW_PLAN_LARGE | ORDFLOW_PLAN_BY_INDEX)
+
 typedef struct KeptPlan
 {
 	uint64		hash;			/* of all that follows but the plan */
 	char	   *sql;
 	int			nargs;
 	Oid			argtypes[PLAN_ARGS_MAX];
-	int			options;
+	int			kind;			/* its options, and PLAN_NOFORCE_RLS */
 	SPIPlanPtr	plan;
 } KeptPlan;
 
@@ -42,17 +50,17 @@ plans_create(void)
 }
 
 static uint64
-plan_hash(const char *sql, int nargs, const Oid *argtypes, int options)
+plan_hash(const char *sql, int nargs, const Oid *argtypes, int kind)
 {
-	uint64		hash = hash_bytes_extended((const unsigned char *) sql, strlen(sql), options);
+	uint64		hash = hash_bytes_extended((const unsigned char *) sql, strlen(sql), kind);
 
 	return hash_bytes_extended((const unsigned char *) argtypes, nargs * sizeof(Oid), hash);
 }
 
 static bool
-plan_is(const KeptPlan *kept, const char *sql, int nargs, const Oid *argtypes, int options)
+plan_is(const KeptPlan *kept, const char *sql, int nargs, const Oid *argtypes, int kind)
 {
-	return kept->plan != NULL && kept->nargs == nargs && kept->options == options &&
+	return kept->plan != NULL && kept->nargs == nargs && kept->kind == kind &&
 		memcmp(kept->argtypes, argtypes, nargs * sizeof(Oid)) == 0 &&
 		strcmp(kept->sql, sql) == 0;
 }
@@ -70,7 +78,8 @@ plan_prepare(const char *sql, int nargs, const Oid *argtypes, int options)
 static SPIPlanPtr
 plan_for(const char *sql, int nargs, const Oid *argtypes, int options)
 {
-	uint64		hash = plan_hash(sql, nargs, argtypes, options);
+	int			kind = options | (InNoForceRLSOperation() ? PLAN_NOFORCE_RLS : 0);
+	uint64		hash = plan_hash(sql, nargs, argtypes, kind);
 	KeptPlan   *kept;
 	SPIPlanPtr	plan;
 
@@ -78,7 +87,7 @@ plan_for(const char *sql, int nargs, const Oid *argtypes, int options)
 	if (plans == NULL)
 		plans_create();
 	kept = hash_search(plans, &hash, HASH_FIND, NULL);
-	if (kept != NULL && plan_is(kept, sql, nargs, argtypes, options))
+	if (kept != NULL && plan_is(kept, sql, nargs, argtypes, kind))
 		return kept->plan;
 
 	plan = plan_prepare(sql, nargs, argtypes, options);
@@ -90,7 +99,7 @@ plan_for(const char *sql, int nargs, const Oid *argtypes, int options)
 		kept->sql = text;
 		kept->nargs = nargs;
 		memcpy(kept->argtypes, argtypes, nargs * sizeof(Oid));
-		kept->options = options;
+		kept->kind = kind;
 		SPI_keepplan(plan);
 		kept->plan = plan;
 	}
@@ -109,9 +118,27 @@ uint64
 ordflow_machine_query(const char *sql, int nargs, const Oid *argtypes, Datum *values, bool custom)
 {
 	SPIPlanPtr	plan = plan_for(sql, nargs, argtypes,
-								custom ? CURSOR_OPT_CUSTOM_PLAN : CURSOR_OPT_GENERIC_PLAN);
+								custom ? PLAN_CUSTOM : PLAN_GENERIC);
 
 	return plan_result(SPI_execute_plan(plan, values, NULL, false, 0), sql);
+}
+
+uint64
+ordflow_machine_query_by_index(const char *sql, int nargs, const Oid *argtypes, Datum *values)
+{
+	SPIPlanPtr	plan = plan_for(sql, nargs, argtypes, PLAN_BY_INDEX);
+
+	return plan_result(SPI_execute_plan(plan, values, NULL, false, 0), sql);
+}
+
+uint64
+ordflow_machine_query_at(Snapshot snapshot, const char *sql, int nargs, const Oid *argtypes,
+						 Datum *values)
+{
+	SPIPlanPtr	plan = plan_for(sql, nargs, argtypes, PLAN_GENERIC);
+
+	return plan_result(SPI_execute_snapshot(plan, values, NULL, snapshot, InvalidSnapshot,
+											false, true, 0), sql);
 }
 
 /*
@@ -121,8 +148,5 @@ ordflow_machine_query(const char *sql, int nargs, const Oid *argtypes, Datum *va
 uint64
 ordflow_machine_query_now(const char *sql, int nargs, const Oid *argtypes, Datum *values)
 {
-	SPIPlanPtr	plan = plan_for(sql, nargs, argtypes, CURSOR_OPT_GENERIC_PLAN);
-
-	return plan_result(SPI_execute_snapshot(plan, values, NULL, GetLatestSnapshot(),
-											InvalidSnapshot, false, true, 0), sql);
+	return ordflow_machine_query_at(GetLatestSnapshot(), sql, nargs, argtypes, values);
 }

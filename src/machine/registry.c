@@ -27,7 +27,7 @@ static const char *const machine_tables[] = {"machines", "states", "transitions"
 
 static HTAB *registry = NULL;
 static bool registry_stale = false;
-static bool registry_has_hooks = false; /* a change of functions or roles matters */
+static bool registry_has_hooks = false; /* a change of functions, schemas or roles matters */
 static Oid	registry_tables[lengthof(machine_tables)];
 
 static const MachineOps *registered_ops[OPS_MAX];
@@ -73,6 +73,7 @@ ordflow_machine_init(void)
 	registry = hash_create("ordflow machines", 16, &ctl, HASH_ELEM | HASH_STRINGS);
 	CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
 	CacheRegisterSyscacheCallback(PROCOID, hook_changed, (Datum) 0);
+	CacheRegisterSyscacheCallback(NAMESPACEOID, hook_changed, (Datum) 0);
 	CacheRegisterSyscacheCallback(AUTHOID, hook_changed, (Datum) 0);
 	ordflow_pending_init();
 }

@@ -264,8 +264,21 @@ add_target(List *targets, HeapTuple tuple, TupleDesc desc, const char *state_col
 List *
 ordflow_machine_targets(Oid relid)
 {
-	return scan_triggers(relid, ordflow_machine_trigger_oid("machine_changed"), add_target,
-						 NULL, NIL);
+	List	   *targets = scan_triggers(relid, ordflow_machine_trigger_oid("machine_changed"),
+										add_target, NULL, NIL);
+	ListCell   *cell;
+
+	if (OidIsValid(relid))
+		return targets;
+	/* nobody but its session can read a temporary table, or lives to see it */
+	foreach(cell, targets)
+	{
+		const MachineTarget *target = lfirst(cell);
+
+		if (isOtherTempNamespace(get_rel_namespace(target->relid)))
+			targets = foreach_delete_current(targets, cell);
+	}
+	return targets;
 }
 
 static List *

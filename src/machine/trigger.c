@@ -16,9 +16,12 @@
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "utils/builtins.h"
+#include "utils/datum.h"
 #include "utils/inval.h"
+#include "utils/lsyscache.h"
 
 #include "machine/internal.h"
+#include "worker/worker.h"
 
 PG_FUNCTION_INFO_V1(ordflow_machine_changed);
 PG_FUNCTION_INFO_V1(ordflow_machine_due);
@@ -36,6 +39,7 @@ typedef struct RowChange
 	char	   *from_state;		/* NULL on INSERT */
 	char	   *to_state;
 	Datum		key;			/* of the row as it was before the UPDATE */
+	bool		key_is_null;	/* where it may be; no step is of such a row */
 } RowChange;
 
 static void
@@ -103,8 +107,30 @@ read_change(TriggerData *trigger)
 	change.to_state = column_state(&change, change.row);
 	/* before an INSERT a generated key is not there yet */
 	if (update || TRIGGER_FIRED_AFTER(trigger->tg_event))
-		change.key = key_value(&change, trigger->tg_trigtuple);
+		change.key = column_value(&change, trigger->tg_trigtuple, change.target->key_column,
+								  &change.key_is_null);
 	return change;
+}
+
+/* Is this the update of a step that is under way? */
+static bool
+is_pending(const RowChange *change, bool consume, PendingMatch *match)
+{
+	return TRIGGER_FIRED_BY_UPDATE(change->trigger->tg_event) && !change->key_is_null &&
+		ordflow_pending_match(change->target->relid, change->target->state_column, change->key,
+							  change->from_state, change->to_state, consume, match);
+}
+
+/* A moving UPDATE through the parent fires none of the triggers that attach made. */
+static void
+require_no_partition(const RowChange *change)
+{
+	if (change->trigger->tg_relation->rd_rel->relispartition)
+		ereport(ERROR,
+				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				errmsg("table %s has a machine and became a partition, which is not supported yet",
+					   ordflow_machine_table(change->target->relid)),
+				errhint("Detach the partition, or call ordflow.detach()."));
 }
 
 static bool
@@ -159,11 +185,40 @@ due_is_kept(const RowChange *change, int attnum, PendingMatch *match)
 		SPI_getbinval(change->row, change->desc, attnum, &isnull);
 		return !isnull;
 	}
-	if (!ordflow_pending_match(change->target->relid, change->target->state_column, change->key,
-							   change->to_state, false, match))
+	if (!is_pending(change, false, match))
 		return states_equal(change->from_state, change->to_state);
 	return match->keeps_due || (states_equal(change->from_state, change->to_state) &&
 								!is_timeout(change, match->event));
+}
+
+/* The timer may remember the row by its key. */
+static bool
+key_is_changed(const RowChange *change, HeapTuple row)
+{
+	bool		isnull;
+	int16		length;
+	bool		byval;
+	Datum		key = column_value(change, row, change->target->key_column, &isnull);
+
+	get_typlenbyval(change->target->key_type, &length, &byval);
+	return !isnull && (change->key_is_null || !datum_image_eq(key, change->key, byval, length));
+}
+
+/* Tells the timer of a deadline that is new in the row, or under a new key. */
+static void
+note_due(const RowChange *change, int attnum, HeapTuple row)
+{
+	bool		never;
+	bool		was_never = true;
+	Datum		due = SPI_getbinval(row, change->desc, attnum, &never);
+	Datum		was = (Datum) 0;
+
+	ordflow_worker_wake_blocked();
+	if (TRIGGER_FIRED_BY_UPDATE(change->trigger->tg_event))
+		was = SPI_getbinval(change->trigger->tg_trigtuple, change->desc, attnum, &was_never);
+	if (!never && (was_never || DatumGetTimestampTz(due) != DatumGetTimestampTz(was) ||
+				   key_is_changed(change, row)))
+		ordflow_worker_wake(DUTY_TIMER, DatumGetTimestampTz(due));
 }
 
 Datum
@@ -172,25 +227,28 @@ ordflow_machine_due(PG_FUNCTION_ARGS)
 	RowChange	change;
 	PendingMatch match;
 	int			attnum;
-	Datum		due;
-	bool		never;
+	HeapTuple	row;
 
 	if (!is_row_trigger(fcinfo, true))
 		protocol_error("ordflow.machine_due",
 					   "a BEFORE ROW trigger on INSERT or UPDATE with four arguments");
 	change = read_change((TriggerData *) fcinfo->context);
+	require_no_partition(&change);
 	if (change.target->due_column == NULL)
 		return PointerGetDatum(change.row);
 	attnum = SPI_fnumber(change.desc, change.target->due_column);
 	if (attnum <= 0)
 		ordflow_machine_require_columns(change.target);
-	if (due_is_kept(&change, attnum, &match))
-		return PointerGetDatum(change.row);
+	row = change.row;
+	if (!due_is_kept(&change, attnum, &match))
+	{
+		Datum		due = TimestampTzGetDatum(due_of(&change, match.now));
+		bool		never = TIMESTAMP_IS_NOEND(DatumGetTimestampTz(due));
 
-	due = TimestampTzGetDatum(due_of(&change, match.now));
-	never = TIMESTAMP_IS_NOEND(DatumGetTimestampTz(due));
-	return PointerGetDatum(heap_modify_tuple_by_cols(change.row, change.desc, 1, &attnum,
-													 &due, &never));
+		row = heap_modify_tuple_by_cols(row, change.desc, 1, &attnum, &due, &never);
+	}
+	note_due(&change, attnum, row);
+	return PointerGetDatum(row);
 }
 
 /* ---- AFTER: the transition ---- */
@@ -313,6 +371,7 @@ ordflow_machine_changed(PG_FUNCTION_ARGS)
 		protocol_error("ordflow.machine_changed",
 					   "an AFTER ROW trigger on INSERT or UPDATE with four arguments");
 	change = read_change((TriggerData *) fcinfo->context);
+	require_no_partition(&change);
 	if (TRIGGER_FIRED_BY_UPDATE(change.trigger->tg_event) &&
 		states_equal(change.from_state, change.to_state))
 		return PointerGetDatum(NULL);
@@ -321,9 +380,7 @@ ordflow_machine_changed(PG_FUNCTION_ARGS)
 				errcode(ERRCODE_NOT_NULL_VIOLATION),
 				errmsg("state column \"%s\" of table %s may not be NULL",
 					   change.target->state_column, ordflow_machine_table(change.target->relid)));
-	if (TRIGGER_FIRED_BY_UPDATE(change.trigger->tg_event) &&
-		ordflow_pending_match(change.target->relid, change.target->state_column, change.key,
-							  change.to_state, true, &match))
+	if (is_pending(&change, true, &match))
 		return PointerGetDatum(NULL);
 
 	machine = ordflow_machine_load(change.target->machine);

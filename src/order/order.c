@@ -15,6 +15,7 @@
 #include "utils/rel.h"
 
 #include "order/order.h"
+#include "worker/worker.h"
 
 PG_FUNCTION_INFO_V1(ordflow_order_deadline);
 PG_FUNCTION_INFO_V1(ordflow_refuse_truncate);
@@ -24,15 +25,6 @@ static Statement lock_order = {
 	"FROM ordflow.orders WHERE order_id = $1 FOR NO KEY UPDATE",
 	.nargs = 1,
 	.argtypes = {INT8OID}
-};
-
-static Statement update_state = {
-	.sql = "UPDATE ordflow.orders SET state = $2, updated_at = $3, "
-	"due_at = CASE WHEN $2 = 'pending_payment' THEN expires_at ELSE $4 END, "
-	"cancel_reason = CASE WHEN $2 = 'cancelled' AND state <> 'cancelled' THEN $5 "
-	"ELSE cancel_reason END WHERE order_id = ANY ($1)",
-	.nargs = 5,
-	.argtypes = {INT8ARRAYOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID}
 };
 
 /* What a plain UPDATE of the state left out. */
@@ -51,16 +43,6 @@ static Statement touch_orders = {
 	.argtypes = {INT8ARRAYOID, TIMESTAMPTZOID}
 };
 
-static Statement insert_history = {
-	.sql = "INSERT INTO ordflow.order_history (order_id, seq, event, from_state, to_state, actor, "
-	"reason, data, at) "
-	"SELECT o.id, 1 + coalesce((SELECT max(h.seq) FROM ordflow.order_history h "
-	"WHERE h.order_id = o.id), 0), $2, $3, $4, $5, $6, $7, $8 FROM unnest($1) AS o (id)",
-	.nargs = 8,
-	.argtypes = {INT8ARRAYOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, JSONBOID,
-	TIMESTAMPTZOID}
-};
-
 /* Without LIMIT: on a table not yet analysed it makes the planner prefer a scan of all. */
 static Statement find_not_due = {
 	.sql = "SELECT order_id FROM ordflow.orders WHERE order_id = ANY ($1) AND expires_at > $2",
@@ -74,11 +56,12 @@ static Statement find_shipped = {
 	.argtypes = {INT8ARRAYOID}
 };
 
-/* What cancelled orders still hold. */
+/* The lines of cancelled orders that still hold something, or count against a limit. */
 static Statement find_held = {
-	.sql = "SELECT order_id, stock_id, sum(quantity - shipped - cancelled)::bigint "
-	"FROM ordflow.order_lines WHERE order_id = ANY ($1) AND stock_id IS NOT NULL "
-	"AND shipped + cancelled < quantity GROUP BY 1, 2",
+	.sql = "SELECT order_id, CASE WHEN shipped + cancelled < quantity THEN stock_id END, "
+	"quantity - shipped - cancelled, limit_id IS NOT NULL FROM ordflow.order_lines "
+	"WHERE order_id = ANY ($1) AND (limit_id IS NOT NULL "
+	"OR (stock_id IS NOT NULL AND shipped + cancelled < quantity))",
 	.nargs = 1,
 	.argtypes = {INT8ARRAYOID}
 };
@@ -88,6 +71,31 @@ static Statement find_limited = {
 	"WHERE o.order_id = l.order_id), sum(l.quantity - l.returned - l.cancelled)::bigint "
 	"FROM ordflow.order_lines l WHERE l.order_id = ANY ($1) AND l.limit_id IS NOT NULL "
 	"GROUP BY l.limit_id, l.order_id",
+	.nargs = 1,
+	.argtypes = {INT8ARRAYOID}
+};
+
+/*
+ * The orders whose units or whose counted coupon others work on; the rows of all others are
+ * locked.
+ */
+static Statement find_busy = {
+	.sql = "WITH units AS MATERIALIZED ("
+	"SELECT order_id, stock_id FROM ordflow.order_lines WHERE order_id = ANY ($1) "
+	"AND stock_id IS NOT NULL AND shipped + cancelled < quantity), "
+	"stock AS MATERIALIZED (SELECT s.stock_id FROM ordflow.stock s "
+	"WHERE s.stock_id IN (SELECT stock_id FROM units) "
+	"ORDER BY s.stock_id FOR NO KEY UPDATE SKIP LOCKED), "
+	"uses AS MATERIALIZED ("
+	"SELECT r.order_id, r.coupon_id FROM ordflow.coupon_redemptions r "
+	"JOIN ordflow.coupons c ON c.coupon_id = r.coupon_id AND c.usage_limit IS NOT NULL "
+	"WHERE r.order_id = ANY ($1) AND r.state IN ('locked', 'used')), "
+	"coupons AS MATERIALIZED (SELECT c.coupon_id FROM ordflow.coupons c "
+	"WHERE c.coupon_id IN (SELECT coupon_id FROM uses) "
+	"ORDER BY c.coupon_id FOR NO KEY UPDATE SKIP LOCKED) "
+	"SELECT order_id FROM units WHERE stock_id NOT IN (SELECT stock_id FROM stock) "
+	"UNION SELECT order_id FROM uses WHERE coupon_id NOT IN (SELECT coupon_id FROM coupons) "
+	"ORDER BY 1",
 	.nargs = 1,
 	.argtypes = {INT8ARRAYOID}
 };
@@ -118,6 +126,7 @@ ordflow_order_lock(int64 order_id, Order *order)
 
 	memset(order, 0, sizeof(Order));
 	order->order_id = order_id;
+	ordflow_worker_wake_blocked();
 	if (ordflow_execute(&lock_order, values, NULL) == 0)
 		return false;
 
@@ -144,6 +153,28 @@ ordflow_order_require(int64 order_id, Order *order)
 				errmsg("order %lld does not exist", (long long) order_id));
 }
 
+static int
+compare_ids(const void *a, const void *b)
+{
+	int64		l = *(const int64 *) a;
+	int64		r = *(const int64 *) b;
+
+	return (l > r) - (l < r);
+}
+
+void
+ordflow_orders_busy(const int64 *order_ids, int n, bool *busy)
+{
+	Datum		ids = ordflow_int8_array(order_ids, n);
+	int			nbusy = ordflow_execute(&find_busy, &ids, NULL);
+	int64	   *found = palloc(sizeof(int64) * Max(nbusy, 1));
+
+	for (int i = 0; i < nbusy; i++)
+		found[i] = ordflow_result_int64(i, 1);
+	for (int i = 0; i < n; i++)
+		busy[i] = bsearch(&order_ids[i], found, nbusy, sizeof(int64), compare_ids) != NULL;
+}
+
 bool
 ordflow_order_is(const Order *order, const char *state)
 {
@@ -157,26 +188,6 @@ ordflow_order_illegal(const Order *order, const char *event, const char *hint)
 							psprintf("order %lld", (long long) order->order_id), hint);
 }
 
-static void
-write_history(const int64 *order_ids, int n, const char *event, const char *from_state,
-			  const char *to_state, const char *reason, Jsonb *data, TimestampTz now)
-{
-	Datum		values[8];
-	char		nulls[9];
-
-	memset(nulls, ' ', sizeof(nulls));
-	values[0] = ordflow_int8_array(order_ids, n);
-	ORDFLOW_SET_TEXT(values, nulls, 1, event);
-	ORDFLOW_SET_TEXT(values, nulls, 2, from_state);
-	ORDFLOW_SET_TEXT(values, nulls, 3, to_state);
-	ORDFLOW_SET_TEXT(values, nulls, 4, ordflow_actor());
-	ORDFLOW_SET_TEXT(values, nulls, 5, reason);
-	values[6] = data ? JsonbPGetDatum(data) : (Datum) 0;
-	nulls[6] = data ? ' ' : 'n';
-	values[7] = TimestampTzGetDatum(now);
-	ordflow_execute(&insert_history, values, nulls);
-}
-
 /*
  * The row is touched as well: so who reads the history in an older snapshot and then locks the
  * order gets 40001, and seq stays without a gap or a repeat.
@@ -184,12 +195,13 @@ write_history(const int64 *order_ids, int n, const char *event, const char *from
 void
 ordflow_order_note(const Order *order, const char *event, const char *reason, Jsonb *data)
 {
+	OrderEvent	noted = {event, order->state, order->state, reason, data, order->now};
 	Datum		values[2];
 
 	values[0] = ordflow_int8_array(&order->order_id, 1);
 	values[1] = TimestampTzGetDatum(order->now);
 	ordflow_execute(&touch_orders, values, NULL);
-	write_history(&order->order_id, 1, event, order->state, order->state, reason, data, order->now);
+	ordflow_orders_record(&order->order_id, 1, &noted);
 }
 
 void
@@ -327,48 +339,60 @@ keeps_deadline(const MachineStep *step)
 static void
 order_update(MachineStep *step)
 {
-	Datum		values[5];
-	char		nulls[6] = "     ";
+	int64	   *order_ids = step_order_ids(step);
 	TimestampTz due;
 
-	values[0] = ordflow_int8_array(step_order_ids(step), step->nkeys);
 	if (keeps_deadline(step))
 	{
+		Datum		values[2];
+
+		values[0] = ordflow_int8_array(order_ids, step->nkeys);
 		values[1] = TimestampTzGetDatum(step->now);
 		ordflow_execute(&touch_orders, values, NULL);
 		return;
 	}
 	due = deadline(step->to_state, step->now);
-	values[1] = CStringGetTextDatum(step->to_state);
-	values[2] = TimestampTzGetDatum(step->now);
-	values[3] = TimestampTzGetDatum(due);
-	nulls[3] = due == DT_NOEND ? 'n' : ' ';
-	ORDFLOW_SET_TEXT(values, nulls, 4, cancel_reason(step));
-	ordflow_execute(&update_state, values, nulls);
+	/* an event of the shop's may lead back to an order's own deadline */
+	ordflow_worker_wake(DUTY_TIMER, is(step->to_state, "pending_payment") ? step->now : due);
+	ordflow_orders_set_state(order_ids, step->nkeys, step->to_state, step->now, due,
+							 cancel_reason(step));
 }
 
 static void
 order_history(MachineStep *step)
 {
-	write_history(step_order_ids(step), step->nkeys, step->event, step->from_state, step->to_state,
-				  step->reason, step->data, step->now);
+	OrderEvent	event = {step->event, step->from_state, step->to_state, step->reason, step->data,
+	step->now};
+
+	ordflow_orders_record(step_order_ids(step), step->nkeys, &event);
 }
 
-static void
-release_units(Datum order_ids)
+static int
+compare_movements(const void *a, const void *b)
 {
-	uint64		n = ordflow_execute(&find_held, &order_ids, NULL);
-	StockMovement *movements = palloc0(sizeof(StockMovement) * Max(n, 1));
+	const StockMovement *l = a;
+	const StockMovement *r = b;
 
-	for (uint64 i = 0; i < n; i++)
+	if (l->order_id != r->order_id)
+		return l->order_id < r->order_id ? -1 : 1;
+	return (l->stock_id > r->stock_id) - (l->stock_id < r->stock_id);
+}
+
+/* One movement for each (order, stock row); returns how many are left. */
+static int
+add_up_movements(StockMovement *movements, int n)
+{
+	int			kept = 0;
+
+	qsort(movements, n, sizeof(StockMovement), compare_movements);
+	for (int i = 0; i < n; i++)
 	{
-		movements[i].kind = "released";
-		movements[i].order_id = ordflow_result_int64(i, 1);
-		movements[i].stock_id = ordflow_result_int64(i, 2);
-		movements[i].reserved = -ordflow_result_int64(i, 3);
+		if (kept > 0 && compare_movements(&movements[kept - 1], &movements[i]) == 0)
+			movements[kept - 1].reserved += movements[i].reserved;
+		else
+			movements[kept++] = movements[i];
 	}
-	if (n > 0)
-		ordflow_stock_apply(movements, n);
+	return kept;
 }
 
 static void
@@ -383,8 +407,34 @@ return_limits(Datum order_ids)
 		returns[i].customer = ordflow_result_text(i, 2);
 		returns[i].quantity = ordflow_result_int64(i, 3);
 	}
+	ordflow_limit_return(returns, n);
+}
+
+/* Units back to stock, purchases off their limits. */
+static void
+release_lines(Datum order_ids)
+{
+	uint64		nlines = ordflow_execute(&find_held, &order_ids, NULL);
+	StockMovement *movements = palloc0(sizeof(StockMovement) * Max(nlines, 1));
+	int			n = 0;
+	bool		limited = false;
+	bool		isnull;
+
+	for (uint64 i = 0; i < nlines; i++)
+	{
+		limited |= DatumGetBool(ordflow_result(i, 4, &isnull));
+		movements[n].kind = "released";
+		movements[n].order_id = ordflow_result_int64(i, 1);
+		movements[n].stock_id = ordflow_result_int64(i, 2);
+		movements[n].reserved = -ordflow_result_int64(i, 3);
+		if (movements[n].stock_id != 0)
+			n++;
+	}
+	n = add_up_movements(movements, n);
 	if (n > 0)
-		ordflow_limit_return(returns, n);
+		ordflow_stock_apply(movements, n);
+	if (limited)
+		return_limits(order_ids);
 }
 
 static void
@@ -407,10 +457,7 @@ order_effects(MachineStep *step)
 		complete_plain_update(step, order_ids);
 	if (cancels(step))
 	{
-		Datum		ids = ordflow_int8_array(order_ids, step->nkeys);
-
-		release_units(ids);
-		return_limits(ids);
+		release_lines(ordflow_int8_array(order_ids, step->nkeys));
 		ordflow_coupon_return(order_ids, step->nkeys, step->now);
 		ordflow_refund_rest(order_ids, step->nkeys, cancel_reason(step), step->now);
 	}
@@ -450,26 +497,45 @@ ordflow_order_init(void)
 	ordflow_machine_register(&order_ops);
 }
 
+/* Has the payment deadline of an unpaid order been moved? */
+static bool
+expires_anew(HeapTuple old, HeapTuple new, TupleDesc desc)
+{
+	int			expires_at = SPI_fnumber(desc, "expires_at");
+	bool		isnull;
+
+	return is(SPI_getvalue(new, desc, SPI_fnumber(desc, "state")), "pending_payment") &&
+		SPI_getbinval(old, desc, expires_at, &isnull) != SPI_getbinval(new, desc, expires_at,
+																	   &isnull);
+}
+
 Datum
 ordflow_order_deadline(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	HeapTuple	row;
 	TupleDesc	desc;
 	int			due_at;
-	Datum		expires_at;
-	bool		isnull;
+	Datum		due;
+	bool		never;
 
 	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ||
 		!TRIGGER_FIRED_BEFORE(trigger->tg_event))
 		ereport(ERROR,
 				errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				errmsg("function ordflow.order_deadline must be called as a BEFORE UPDATE trigger"));
+	row = trigger->tg_newtuple;
 	desc = RelationGetDescr(trigger->tg_relation);
 	due_at = SPI_fnumber(desc, "due_at");
-	expires_at = SPI_getbinval(trigger->tg_newtuple, desc, SPI_fnumber(desc, "expires_at"),
-							   &isnull);
-	return PointerGetDatum(heap_modify_tuple_by_cols(trigger->tg_newtuple, desc, 1, &due_at,
-													 &expires_at, &isnull));
+	if (expires_anew(trigger->tg_trigtuple, row, desc))
+	{
+		due = SPI_getbinval(row, desc, SPI_fnumber(desc, "expires_at"), &never);
+		row = heap_modify_tuple_by_cols(row, desc, 1, &due_at, &due, &never);
+	}
+	due = SPI_getbinval(row, desc, due_at, &never);
+	if (!never)
+		ordflow_worker_wake(DUTY_TIMER, DatumGetTimestampTz(due));
+	return PointerGetDatum(row);
 }
 
 Datum

@@ -158,6 +158,31 @@ extern void ordflow_orders_insert(OrderRequest **requests, int n, TimestampTz no
 /* Inserts lines, charges, history and movements of accepted orders. */
 extern void ordflow_orders_insert_rest(OrderRequest **requests, int n, TimestampTz now);
 
+/* ordflow.order_history, for state.c */
+extern RowTable ordflow_order_history;
+
+/* ---- state.c: what a change of state writes ---- */
+
+/*
+ * Sets the state of orders whose rows are locked; due is when it is left by itself (DT_NOEND:
+ * never; not used for pending_payment), cancel_reason why, where the state is cancelled.
+ */
+extern void ordflow_orders_set_state(const int64 *order_ids, int n, const char *state,
+									 TimestampTz now, TimestampTz due, const char *cancel_reason);
+
+/* One more row for the history of each of several orders. */
+typedef struct OrderEvent
+{
+	const char *event;
+	const char *from_state;
+	const char *to_state;
+	const char *reason;			/* may be NULL */
+	Jsonb	   *data;			/* may be NULL */
+	TimestampTz now;
+} OrderEvent;
+
+extern void ordflow_orders_record(const int64 *order_ids, int n, const OrderEvent *event);
+
 /* ---- twin.c: a taken key ---- */
 
 /*
@@ -196,7 +221,13 @@ extern const MachineTarget *ordflow_order_target(void);
 /* Locks the order's row and reads it and the clock; false = no such order.  Connected to SPI. */
 extern bool ordflow_order_lock(int64 order_id, Order *order);
 
-/* The same; OF004 when there is no such order. */
+/*
+ * Which of the orders, whose rows are locked, could not be cancelled without waiting for
+ * who works on their units or coupons; what the others need is locked.
+ */
+extern void ordflow_orders_busy(const int64 *order_ids, int n, bool *busy);
+
+/* ordflow_order_lock(); OF004 when there is no such order. */
 extern void ordflow_order_require(int64 order_id, Order *order);
 
 extern bool ordflow_order_is(const Order *order, const char *state);

@@ -256,11 +256,12 @@ CREATE TRIGGER "~ordflow_state_update" AFTER UPDATE ON ordflow.orders
 CREATE FUNCTION ordflow.order_deadline()
 RETURNS trigger LANGUAGE c SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'ordflow_order_deadline';
-COMMENT ON FUNCTION ordflow.order_deadline() IS 'Trigger function: due_at follows expires_at.';
+COMMENT ON FUNCTION ordflow.order_deadline() IS
+'Trigger function: due_at of an unpaid order follows expires_at; a deadline that was moved wakes the worker.';
 
 CREATE TRIGGER order_deadline BEFORE UPDATE ON ordflow.orders
-    FOR EACH ROW WHEN (OLD.expires_at IS DISTINCT FROM NEW.expires_at AND OLD.state = NEW.state
-        AND NEW.state = 'pending_payment')
+    FOR EACH ROW WHEN (OLD.state = NEW.state
+        AND (OLD.due_at IS DISTINCT FROM NEW.due_at OR OLD.expires_at IS DISTINCT FROM NEW.expires_at))
     EXECUTE FUNCTION ordflow.order_deadline();
 
 /* Orders are a shop's books: none of their tables can be emptied behind stock, coupons and payments. */

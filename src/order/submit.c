@@ -22,6 +22,7 @@
 #include "utils/resowner.h"
 
 #include "order/order.h"
+#include "worker/worker.h"
 
 PG_FUNCTION_INFO_V1(ordflow_submit_order);
 PG_FUNCTION_INFO_V1(ordflow_submit_orders);
@@ -430,6 +431,9 @@ submit_all(OrderRequest **requests, int n, TimestampTz now, bool bulk)
 {
 	OrderRequest **pass = palloc(sizeof(OrderRequest *) * Max(n, 1));
 
+	if (n > 0)
+		ordflow_worker_activate(DUTY_TIMER);
+	ordflow_worker_wake_blocked();
 	if (n > 1)
 		qsort(requests, n, sizeof(OrderRequest *), compare_claims);
 	for (;;)

@@ -10,6 +10,7 @@
 #include "utils/builtins.h"
 
 #include "order/order.h"
+#include "worker/worker.h"
 
 static RowTable orders = {
 	.relname = "orders",
@@ -45,7 +46,7 @@ static RowTable order_charges = {
 	}
 };
 
-static RowTable order_history = {
+RowTable	ordflow_order_history = {
 	.relname = "order_history",
 	.ncolumns = 9,
 	.columns = {
@@ -104,6 +105,8 @@ decide(OrderRequest *request, TimestampTz now)
 		request->metadata = empty_object();
 	request->state = request->payable > 0 ? "pending_payment" : "pending_shipment";
 	request->expires_at = expiry(request, now);
+	if (request->payable > 0)
+		ordflow_worker_wake(DUTY_TIMER, request->expires_at);
 }
 
 /* No key and no number of its own: nothing to collide with but a number like its id. */
@@ -334,7 +337,7 @@ ordflow_orders_insert_rest(OrderRequest **requests, int n, TimestampTz now)
 	}
 	ordflow_rows_end(&writer);
 
-	ordflow_rows_begin(&writer, &order_history);
+	ordflow_rows_begin(&writer, &ordflow_order_history);
 	for (int i = 0; i < n; i++)
 		write_history(&writer, requests[i], actor, now);
 	ordflow_rows_end(&writer);

@@ -13,6 +13,7 @@
 #include "utils/builtins.h"
 
 #include "stock/stock.h"
+#include "worker/worker.h"
 
 /* references that begin so belong to orders */
 #define ORDER_REFERENCE "order:"
@@ -120,13 +121,6 @@ static Statement lock_old_and_new = {
 	.argtypes = {TEXTOID, TEXTARRAYOID, TEXTARRAYOID}
 };
 
-static Statement find_expired = {
-	.sql = "SELECT reference FROM ordflow.holds WHERE state = 'held' AND expires_at <= $1"
-	" ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED",
-	.nargs = 2,
-	.argtypes = {TIMESTAMPTZOID, INT8OID}
-};
-
 /* OFFSET 0: expired holds are few, lines many, so no hash over all the lines */
 static Statement find_expired_on = {
 	.sql = "SELECT h.reference FROM ordflow.holds h"
@@ -180,6 +174,7 @@ hold_lock(const char *reference, Hold *hold)
 	bool		isnull;
 	Datum		expires_at;
 
+	ordflow_worker_wake_blocked();
 	if (ordflow_execute(&lock_hold, values, NULL) == 0)
 		return false;
 	hold->reference = reference;
@@ -247,25 +242,29 @@ result_references(int n)
 	return references;
 }
 
-int
-ordflow_stock_expire_holds(TimestampTz now, int limit)
+static int
+compare_references(const void *a, const void *b)
 {
-	Datum		values[2] = {TimestampTzGetDatum(now), Int64GetDatum(limit)};
-	int			n = ordflow_execute(&find_expired, values, NULL);
-	Datum		references;
+	return strcmp(*(const char *const *) a, *(const char *const *) b);
+}
 
-	if (n == 0)
-		return 0;
+/*
+ * The caller may have locked rows of stock before, for orders that it has cancelled.  So none is
+ * waited for, which might be below those in the order of locks.
+ */
+void
+ordflow_stock_expire_holds(const char *const *references, int n, TimestampTz now, bool *expired)
+{
+	Datum		array = ordflow_text_array(references, n);
+	int			nlockable = ordflow_execute(&lockable_holds, &array, NULL);
+	const char **lockable = result_references(nlockable);
 
-	/*
-	 * The caller may have locked rows of stock before, for orders that it has cancelled.  So none
-	 * is waited for, which might be below those in the order of locks.
-	 */
-	references = ordflow_text_array(result_references(n), n);
-	n = ordflow_execute(&lockable_holds, &references, NULL);
-	if (n > 0)
-		holds_end(result_references(n), n, "expired", now);
-	return n;
+	if (nlockable > 0)
+		holds_end(lockable, nlockable, "expired", now);
+	qsort(lockable, nlockable, sizeof(char *), compare_references);
+	for (int i = 0; i < n; i++)
+		expired[i] = bsearch(&references[i], lockable, nlockable, sizeof(char *),
+							 compare_references) != NULL;
 }
 
 int
@@ -547,6 +546,11 @@ ordflow_reserve_stock(PG_FUNCTION_ARGS)
 				errmsg("expires_at is in the past"));
 
 	SPI_connect();
+	if (expires_at != DT_NOEND)
+	{
+		ordflow_worker_activate(DUTY_TIMER);
+		ordflow_worker_wake(DUTY_TIMER, expires_at);
+	}
 	if (hold_begin(reference, expires_at, &request))
 		request_reserve(reference, &request);
 	SPI_finish();

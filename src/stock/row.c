@@ -7,8 +7,9 @@
  * up again: 14 us a row against 4 us here, more than all else that an order of ten
  * lines costs.
  *
- * No trigger sees these changes: available is ordflow's own column.  What a
- * trigger could be for, the ledger of movements says.
+ * Generated columns, constraints, indexes and publications of somebody's own are served as
+ * by the executor.  Only triggers do not see these changes: available is ordflow's own column,
+ * and what a trigger could be for, the ledger of movements says.
  */
 #include "postgres.h"
 
@@ -19,6 +20,7 @@
 #include "access/xact.h"
 #include "catalog/pg_collation.h"
 #include "executor/executor.h"
+#include "executor/nodeModifyTable.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "utils/builtins.h"
@@ -38,10 +40,13 @@ ordflow_stock_rows_open(StockRows *rows, StockIndex index)
 	PreventCommandIfReadOnly("UPDATE");
 	memset(rows, 0, sizeof(StockRows));
 	rows->rel = table_open(ordflow_relid("stock"), RowExclusiveLock);
+	CheckCmdReplicaIdentity(rows->rel, CMD_UPDATE);
 	rows->index = index_open(ordflow_relid(by_name ? "stock_sku_location_key" : "stock_pkey"),
 							 RowExclusiveLock);
 	rows->stock_id = SPI_fnumber(RelationGetDescr(rows->rel), "stock_id");
 	rows->available = SPI_fnumber(RelationGetDescr(rows->rel), "available");
+	rows->sku = SPI_fnumber(RelationGetDescr(rows->rel), "sku");
+	rows->location = SPI_fnumber(RelationGetDescr(rows->rel), "location");
 
 	/* what this transaction did before must be seen */
 	CommandCounterIncrement();
@@ -57,6 +62,11 @@ void
 ordflow_stock_rows_close(StockRows *rows)
 {
 	index_endscan(rows->scan);
+	if (rows->estate != NULL)
+	{
+		ExecCloseIndices(rows->target);
+		FreeExecutorState(rows->estate);
+	}
 	ExecDropSingleTupleTableSlot(rows->changed);
 	ExecDropSingleTupleTableSlot(rows->slot);
 	PopActiveSnapshot();
@@ -95,6 +105,8 @@ ordflow_stock_row_find(StockRows *rows, const char *sku, const char *location, S
 		ScanKeyEntryInitialize(&keys[i], 0, i + 1, BTEqualStrategyNumber, InvalidOid,
 							   C_COLLATION_OID, F_TEXTEQ, CStringGetTextDatum(names[i]));
 	find(rows, keys, NAME_KEYS, ref);
+	ref->sku = sku;
+	ref->location = location;
 }
 
 void
@@ -104,6 +116,25 @@ ordflow_stock_row_find_id(StockRows *rows, int64 stock_id, StockRowRef *ref)
 
 	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(stock_id));
 	find(rows, &key, 1, ref);
+}
+
+static bool
+column_is(StockRows *rows, AttrNumber attnum, const char *expected)
+{
+	bool		isnull;
+	text	   *value = DatumGetTextPP(slot_getattr(rows->slot, attnum, &isnull));
+
+	return VARSIZE_ANY_EXHDR(value) == strlen(expected) &&
+		memcmp(VARDATA_ANY(value), expected, strlen(expected)) == 0;
+}
+
+/* Is what the slot holds still what was looked for?  Whoever was waited for may have renamed it. */
+static bool
+is_same_row(StockRows *rows, const StockRowRef *ref, int64 stock_id)
+{
+	return ref->stock_id == stock_id &&
+		(ref->sku == NULL || (column_is(rows, rows->sku, ref->sku) &&
+							  column_is(rows, rows->location, ref->location)));
 }
 
 void
@@ -121,7 +152,7 @@ ordflow_stock_row_lock(StockRows *rows, StockRowRef *ref)
 	{
 		case TM_Ok:
 			read_slot(rows, ref);
-			if (ref->stock_id != stock_id)
+			if (failure.traversed && !is_same_row(rows, ref, stock_id))
 				ref->stock_id = 0;
 			break;
 		case TM_Updated:
@@ -138,18 +169,32 @@ ordflow_stock_row_lock(StockRows *rows, StockRowRef *ref)
 	ExecClearTuple(rows->slot);
 }
 
-/* An update that is not heap-only has new index entries to make. */
+/* What the executor works with, where the new version of a row is more than its available. */
 static void
-insert_index_entries(StockRows *rows)
+executor_open(StockRows *rows)
 {
-	EState	   *estate = CreateExecutorState();
-	ResultRelInfo *target = makeNode(ResultRelInfo);
+	if (rows->estate != NULL)
+		return;
+	rows->estate = CreateExecutorState();
+	rows->target = makeNode(ResultRelInfo);
+	InitResultRelInfo(rows->target, rows->rel, 0, NULL, 0);
+	ExecOpenIndices(rows->target, false);
+}
 
-	InitResultRelInfo(target, rows->rel, 0, NULL, 0);
-	ExecOpenIndices(target, false);
-	ordflow_update_index_tuples(target, rows->changed, estate);
-	ExecCloseIndices(target);
-	FreeExecutorState(estate);
+/* What the new version owes to the columns and constraints that somebody has added. */
+static void
+complete_changed(StockRows *rows)
+{
+	const TupleConstr *constr = RelationGetDescr(rows->rel)->constr;
+
+	if (constr == NULL || (constr->num_check == 0 && !constr->has_generated_stored))
+		return;
+	executor_open(rows);
+	rows->changed->tts_tableOid = RelationGetRelid(rows->rel);
+	if (constr->has_generated_stored)
+		ExecComputeStoredGenerated(rows->target, rows->estate, rows->changed, CMD_UPDATE);
+	if (constr->num_check > 0)
+		ExecConstraints(rows->target, rows->changed, rows->estate);
 }
 
 void
@@ -169,16 +214,23 @@ ordflow_stock_row_set(StockRows *rows, StockRowRef *ref, int64 available)
 	memcpy(rows->changed->tts_isnull, rows->slot->tts_isnull, sizeof(bool) * desc->natts);
 	rows->changed->tts_values[rows->available - 1] = Int64GetDatum(available);
 	ExecStoreVirtualTuple(rows->changed);
+	complete_changed(rows);
 
 	result = table_tuple_update(rows->rel, &ref->tid, rows->changed, GetCurrentCommandId(true),
 								rows->snapshot, InvalidSnapshot, true, &failure, &lockmode,
 								&update_indexes);
 	if (result != TM_Ok)
 		elog(ERROR, "unexpected result %d of changing a locked row of stock", result);
+	/* an update that is not heap-only has new index entries to make */
 	if (update_indexes)
-		insert_index_entries(rows);
+	{
+		executor_open(rows);
+		ordflow_update_index_tuples(rows->target, rows->changed, rows->estate, update_indexes);
+	}
 	ref->available = available;
 	ref->tid = rows->changed->tts_tid;
+	if (rows->estate != NULL)
+		ResetPerTupleExprContext(rows->estate);
 	ExecClearTuple(rows->changed);
 	ExecClearTuple(rows->slot);
 }

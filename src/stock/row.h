@@ -19,6 +19,8 @@ typedef struct StockRowRef
 	ItemPointerData tid;
 	int64		stock_id;		/* 0: there is no such row */
 	int64		available;
+	const char *sku;			/* the name it was found by; the caller's */
+	const char *location;
 } StockRowRef;
 
 /* The table while it is open. */
@@ -30,7 +32,11 @@ typedef struct StockRows
 	IndexScanDesc scan;
 	struct TupleTableSlot *slot;
 	struct TupleTableSlot *changed;
+	struct EState *estate;		/* where it was needed */
+	struct ResultRelInfo *target;
 	AttrNumber	stock_id;
+	AttrNumber	sku;
+	AttrNumber	location;
 	AttrNumber	available;
 } StockRows;
 
@@ -55,7 +61,7 @@ extern void ordflow_stock_row_find_id(StockRows *rows, int64 stock_id, StockRowR
 /*
  * Locks a row that was found (FOR NO KEY UPDATE) and reads its latest version;
  * waits for whoever changes it.  At the higher isolation levels a row that was changed
- * since the snapshot is 40001.  A row that is gone has stock_id 0.
+ * since the snapshot is 40001.  A row that is gone, or has another name now, has stock_id 0.
  */
 extern void ordflow_stock_row_lock(StockRows *rows, StockRowRef *ref);
 

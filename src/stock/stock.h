@@ -96,10 +96,11 @@ pg_noreturn extern void ordflow_stock_refuse(bool unknown, JsonBuild *problems);
 /* ---- hold.c: units held under a reference of the shop's own ---- */
 
 /*
- * Releases holds that have expired at now, at most limit; returns how many.  It
- * waits for nobody: what others work on is left for the next call.
+ * Releases expired holds, whose rows the caller has locked; expired[] tells which.  It
+ * waits for nobody: a hold whose stock others work on is left as it is.
  */
-extern int	ordflow_stock_expire_holds(TimestampTz now, int limit);
+extern void ordflow_stock_expire_holds(const char *const *references, int n, TimestampTz now,
+									   bool *expired);
 
 /*
  * Releases the expired holds that stand on any of these rows, whose locks the

@@ -1,555 +1,565 @@
 /*
  * timer.c
- *	  Fires the timeouts that are due, table by table and state by state.
+ *	  The coordinator's duty: each timeout is fired when its time has come.
  *
- * Due rows of one state are one step, in a subtransaction.  A step that fails is
- * tried again in halves, down to the one object, which is parked: it comes
- * again after a delay that doubles.  What is no fault of the object
- * (cancellation, serialization failure, deadlock, read-only) ends the run.
+ * For each table with deadlines the coordinator remembers a time, next: no row that is still to
+ * be fired has a deadline before it, but for those in the list of retries and the
+ * parked ones.  So a search begins at next, whatever dead index entries lie before it, and next
+ * is also when the table is to be looked at again.
+ *
+ * Why nothing is lost: a transaction that brings a deadline notes it after its rows can be seen,
+ * and notes are taken before our snapshots.  Thus of a row that a snapshot of ours does not
+ * show the note is still to come, and lowers next to its deadline or before, however far we have
+ * moved it meanwhile.  A row that a snapshot shows is fired, or found by a second look
+ * at the same range, which puts it on the list of retries, or has its deadline at or after the
+ * next that we keep.  What is remembered is in memory alone: after a start, an error, a clock
+ * set back, everything is looked at once.
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
-#include "access/xact.h"
-#include "catalog/namespace.h"
-#include "catalog/pg_class.h"
-#include "catalog/pg_type.h"
 #include "executor/spi.h"
-#include "miscadmin.h"
-#include "storage/lmgr.h"
-#include "utils/array.h"
-#include "utils/builtins.h"
-#include "utils/datum.h"
-#include "utils/lsyscache.h"
+#include "utils/inval.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
-#include "utils/syscache.h"
 
-#include "machine/machine.h"
-#include "stock/stock.h"
-#include "timer/timer.h"
+#include "timer/internal.h"
+#include "worker/worker.h"
 
-PG_FUNCTION_INFO_V1(ordflow_run_due);
+#define MS INT64CONST(1000)
 
-/* an object without a timeout is parked under this event */
-#define NO_EVENT "timeout"
+/* A row that others hold is tried again after as long as it is late, within these bounds. */
+#define RETRY_MIN		(10 * MS)
+#define RETRY_MAX		(1000 * MS)
+#define RETRIES_MAX		10000
 
-/* parked by this machine ($3): another one on the table has events of its own */
-#define PARKED_BY_MACHINE \
-	" AND (event = '" NO_EVENT "' OR EXISTS " \
-	"(SELECT FROM ordflow.transitions AS t WHERE t.machine = $3 AND t.event = p.event))"
+/* Where retries are worth a try at once, they take at most one part in so many of the time. */
+#define RETRY_SHARE		10
 
-static Statement forget_stale_parked = {
-	.sql = "DELETE FROM ordflow.parked WHERE retry_at < $1 - interval '1 day'",
-	.nargs = 1,
-	.argtypes = {TIMESTAMPTZOID}
-};
+/* how long a table rests that cannot be read */
+#define REST_MIN		(1000 * MS)
+#define REST_MAX		(60 * 1000 * MS)
 
-/*
- * What was to be tried again and is not due any more: somebody else has fired
- * it, moved its deadline or deleted it.
- */
-static Statement forget_done = {
-	.sql = "DELETE FROM ordflow.parked AS p WHERE target = $1 AND retry_at <= $2 "
-	"AND key <> ALL ($4)" PARKED_BY_MACHINE,
-	.nargs = 4,
-	.argtypes = {TEXTOID, TIMESTAMPTZOID, TEXTOID, TEXTARRAYOID}
-};
+/* A round takes about this long, so that others get their turn, and locks are soon free. */
+#define ROUND_SHORT		(25 * MS)
+#define ROUND_LONG		(50 * MS)
+#define ROWS_START		100
+#define ROWS_MAX		5000
 
-static Statement parked_keys = {
-	.sql = "SELECT key FROM ordflow.parked AS p WHERE target = $1 AND retry_at > $2"
-	PARKED_BY_MACHINE,
-	.nargs = 3,
-	.argtypes = {TEXTOID, TIMESTAMPTZOID, TEXTOID}
-};
-
-static Statement has_parked = {
-	.sql = "SELECT FROM ordflow.parked WHERE target = $1 LIMIT 1",
-	.nargs = 1,
-	.argtypes = {TEXTOID}
-};
-
-static Statement unpark = {
-	.sql = "DELETE FROM ordflow.parked AS p WHERE target = $1 AND key = ANY ($2)"
-	PARKED_BY_MACHINE,
-	.nargs = 3,
-	.argtypes = {TEXTOID, TEXTARRAYOID, TEXTOID}
-};
-
-/* 1 s, 2 s, 4 s ... 1 hour */
-static Statement park = {
-	.sql = "INSERT INTO ordflow.parked AS p "
-	"(target, key, event, attempts, retry_at, sqlstate, error) "
-	"SELECT $1, u.key, $3, 1, $4 + interval '1 second', $5, $6 FROM unnest($2) AS u (key) "
-	"ON CONFLICT (target, key, event) DO UPDATE SET attempts = p.attempts + 1, "
-	"retry_at = $4 + least(interval '1 hour', interval '1 second' * 2 ^ least(p.attempts, 12)), "
-	"sqlstate = excluded.sqlstate, error = excluded.error",
-	.nargs = 6,
-	.argtypes = {TEXTOID, TEXTARRAYOID, TEXTOID, TIMESTAMPTZOID, TEXTOID, TEXTOID}
-};
-
-/* An object that is due. */
-typedef struct DueObject
+/* A row that others had locked when it was due. */
+typedef struct Retry
 {
-	Datum		key;
-	char	   *state;
-} DueObject;
+	char	   *key;
+	TimestampTz due;
+	TimestampTz at;
+} Retry;
 
-/* One table in one run. */
-typedef struct DueTarget
+/* What is remembered of a table. */
+typedef struct Watch
 {
-	const MachineTarget *target;
-	char	   *table;			/* qualified name */
-	Oid			owner;
-	bool		ours;			/* in schema ordflow: trusted */
-	bool		parked;			/* some of its objects are parked */
-	TimestampTz now;			/* the clock, read after the rows were locked */
-} DueTarget;
+	MemoryContext context;
+	MachineTarget target;
+	TimestampTz next;
+	TimestampTz parked_at;		/* a parked row is to be tried again, perhaps */
+	Retry	   *retries;		/* RETRIES_MAX at most */
+	int			nretries;
+	TimestampTz retry_at;		/* the earliest of them */
+	TimestampTz retried_until;	/* they may be tried out of turn from here on */
+	TimestampTz not_before;		/* the table rests until then ... */
+	int64		rest;			/* ... after a rest of this length ... */
+	bool		locked;			/* ... since others have locked it, or too many rows */
+	bool		warned;			/* that it cannot be read */
+	int			rows_max;		/* of a round */
+} Watch;
 
-/* What is tried in a subtransaction. */
-typedef int (*Attempt) (void *arg);
+bool		ordflow_in_coordinator = false;
 
-/* Runs the attempt in a subtransaction; NULL, or the error it failed with. */
-static ErrorData *
-try_in_subtransaction(Attempt attempt, void *arg, int *result)
+static MemoryContext memory = NULL;	/* of all that is remembered */
+static MemoryContext turn = NULL;	/* of a round */
+static List *watches = NIL;
+static bool reload = true;		/* the list of tables may have changed */
+static TimestampTz last_run = DT_NOBEGIN;
+
+/* ---- retries ---- */
+
+static void
+retries_find_earliest(Watch *watch)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	ErrorData  *volatile error = NULL;
-
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		*result = attempt(arg);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-
-	if (error != NULL && ordflow_error_is_callers(error->sqlerrcode))
-		ReThrowError(error);
-	return error;
-}
-
-/* ---- parking ---- */
-
-static Datum
-key_texts(const MachineTarget *target, const DueObject *objects, int n)
-{
-	const char **keys = palloc(sizeof(char *) * Max(n, 1));
-
-	for (int i = 0; i < n; i++)
-		keys[i] = ordflow_machine_key_text(target, objects[i].key);
-	return ordflow_text_array(keys, n);
+	watch->retry_at = DT_NOEND;
+	for (int i = 0; i < watch->nretries; i++)
+		watch->retry_at = Min(watch->retry_at, watch->retries[i].at);
 }
 
 static void
-park_objects(const DueTarget *due, const DueObject *objects, int n, const char *event,
-			 int sqlerrcode, const char *message)
+retries_clear(Watch *watch)
 {
-	Datum		values[6];
-
-	values[0] = CStringGetTextDatum(due->table);
-	values[1] = key_texts(due->target, objects, n);
-	values[2] = CStringGetTextDatum(event);
-	values[3] = TimestampTzGetDatum(due->now);
-	values[4] = CStringGetTextDatum(unpack_sql_state(sqlerrcode));
-	values[5] = CStringGetTextDatum(message);
-	ordflow_execute(&park, values, NULL);
+	for (int i = 0; i < watch->nretries; i++)
+		pfree(watch->retries[i].key);
+	watch->nretries = 0;
+	watch->retry_at = DT_NOEND;
 }
 
+/* Takes the retry off the list; the last one takes its place. */
 static void
-unpark_objects(const DueTarget *due, const DueObject *objects, int n)
+retry_remove(Watch *watch, int i)
 {
-	Datum		values[3];
-
-	if (!due->parked)
-		return;
-	values[0] = CStringGetTextDatum(due->table);
-	values[1] = key_texts(due->target, objects, n);
-	values[2] = CStringGetTextDatum(due->target->machine);
-	ordflow_execute(&unpark, values, NULL);
+	pfree(watch->retries[i].key);
+	watch->retries[i] = watch->retries[--watch->nretries];
 }
 
-/* objects: all that are due and may be tried; one that is locked loses its count. */
+/* Those in a range that has been looked at again. */
 static void
-forget_done_objects(const DueTarget *due, const DueObject *objects, int n, TimestampTz now)
+retries_remove_range(Watch *watch, TimestampTz from, TimestampTz until)
 {
-	Datum		values[4];
-
-	values[0] = CStringGetTextDatum(due->table);
-	values[1] = TimestampTzGetDatum(now);
-	values[2] = CStringGetTextDatum(due->target->machine);
-	values[3] = key_texts(due->target, objects, n);
-	ordflow_execute(&forget_done, values, NULL);
+	for (int i = watch->nretries - 1; i >= 0; i--)
+		if (watch->retries[i].due >= from && watch->retries[i].due <= until)
+			retry_remove(watch, i);
+	retries_find_earliest(watch);
 }
 
-/* ---- firing ---- */
-
-/* Objects of one state and the timeout that ends it. */
-typedef struct Batch
-{
-	const DueTarget *due;
-	const Transition *timeout;
-	bool		branches;		/* guards choose where each object goes */
-	const DueObject *objects;
-	int			n;
-} Batch;
-
-/* One step, as the owner of the table, whose triggers and policies it may run. */
-static int
-apply_batch(void *arg)
-{
-	const Batch *batch = arg;
-	const DueTarget *due = batch->due;
-	MachineStep step = {0};
-	RoleSwitch	saved;
-
-	step.target = due->target;
-	step.event = batch->timeout->event;
-	step.from_state = batch->timeout->from_state;
-	step.to_state = batch->branches ? NULL : batch->timeout->to_state;
-	step.reason = "timeout";
-	step.now = due->now;
-	step.nkeys = batch->n;
-	step.keys = palloc(sizeof(Datum) * batch->n);
-	for (int i = 0; i < batch->n; i++)
-		step.keys[i] = batch->objects[i].key;
-
-	saved = ordflow_role_enter(due->owner, !due->ours);
-	ordflow_machine_apply(&step);
-	ordflow_role_leave(saved);
-	return batch->n;
-}
-
-/* Fires a batch, in halves where it fails; returns how many fired. */
-static int
-fire_batch(const Batch *batch)
-{
-	Batch		half = *batch;
-	ErrorData  *error;
-	int			fired = 0;
-
-	CHECK_FOR_INTERRUPTS();
-	check_stack_depth();
-	if (batch->n == 1 || !batch->branches)
-	{
-		error = try_in_subtransaction(apply_batch, (void *) batch, &fired);
-		if (error == NULL)
-		{
-			unpark_objects(batch->due, batch->objects, batch->n);
-			return fired;
-		}
-		if (batch->n == 1)
-		{
-			park_objects(batch->due, batch->objects, 1, batch->timeout->event,
-						 error->sqlerrcode, error->message);
-			return 0;
-		}
-		FreeErrorData(error);
-	}
-	half.n = batch->n / 2;
-	fired = fire_batch(&half);
-	half.objects = batch->objects + half.n;
-	half.n = batch->n - half.n;
-	return fired + fire_batch(&half);
-}
-
-static int
-fire_state(const DueTarget *due, const DueObject *objects, int n)
-{
-	const MachineTarget *target = due->target;
-	Batch		batch = {due, NULL, false, objects, n};
-	const char *state = objects[0].state;
-
-	if (state != NULL && ordflow_machine_exists(target->machine))
-		batch.timeout = ordflow_machine_timeout(target->machine, state);
-	if (batch.timeout == NULL)
-	{
-		park_objects(due, objects, n, NO_EVENT, ERRCODE_ORDFLOW_ILLEGAL_TRANSITION,
-					 psprintf("state \"%s\" of machine \"%s\" has no timeout",
-							  state != NULL ? state : "", target->machine));
-		return 0;
-	}
-	batch.branches = ordflow_machine_branches(target->machine, state, batch.timeout->event);
-	return fire_batch(&batch);
-}
-
-/* ---- finding ---- */
-
-static int
-compare_states(const void *a, const void *b)
-{
-	const char *x = ((const DueObject *) a)->state;
-	const char *y = ((const DueObject *) b)->state;
-
-	if (x == NULL || y == NULL)
-		return (x != NULL) - (y != NULL);
-	return strcmp(x, y);
-}
-
-/* The keys that may not be tried before their time. */
-static Datum
-skipped_keys(const DueTarget *due, TimestampTz now)
-{
-	Datum		values[3];
-	const char **keys;
-	uint64		n;
-
-	if (!due->parked)
-		return ordflow_text_array(NULL, 0);
-	values[0] = CStringGetTextDatum(due->table);
-	values[1] = TimestampTzGetDatum(now);
-	values[2] = CStringGetTextDatum(due->target->machine);
-	n = ordflow_execute(&parked_keys, values, NULL);
-	keys = palloc(sizeof(char *) * Max(n, 1));
-	for (uint64 i = 0; i < n; i++)
-		keys[i] = ordflow_result_text(i, 1);
-	return ordflow_text_array(keys, n);
-}
-
-/* What the search for due rows is given, and finds. */
-typedef struct Search
-{
-	const DueTarget *due;
-	TimestampTz now;
-	int			max_rows;
-	DueObject  *objects;
-} Search;
-
-/*
- * SQL that locks due rows, the earliest first, past those that others hold.  The
- * key becomes text by its type's output function, as everywhere else: a cast to
- * text may write it in another way.
- */
-static char *
-search_sql(const DueTarget *due)
-{
-	const MachineTarget *target = due->target;
-	const char *due_column = quote_identifier(target->due_column);
-	const char *key_column = quote_identifier(target->key_column);
-	Oid			output;
-	bool		varlena;
-
-	getTypeOutputInfo(target->key_type, &output, &varlena);
-	return psprintf("SELECT o.%s, o.%s::text FROM ONLY %s AS o WHERE o.%s <= $1 "
-					"AND textin(%s(o.%s)) <> ALL ($2) ORDER BY o.%s LIMIT $3 "
-					"FOR NO KEY UPDATE SKIP LOCKED",
-					key_column, quote_identifier(target->state_column), due->table, due_column,
-					quote_qualified_identifier(get_namespace_name(get_func_namespace(output)),
-											   get_func_name(output)),
-					key_column, due_column);
-}
-
-/*
- * Returns how many rows were locked.  The plan is made for the values: a generic
- * one would expect a third of the table to be due.
- */
-static int
-lock_due_rows(void *arg)
-{
-	Search	   *search = arg;
-	const DueTarget *due = search->due;
-	Oid			types[3] = {TIMESTAMPTZOID, TEXTARRAYOID, INT4OID};
-	Datum		values[3];
-	RoleSwitch	saved;
-	int16		length;
-	bool		byval;
-	bool		isnull;
-	int			n;
-
-	values[0] = TimestampTzGetDatum(search->now);
-	values[1] = skipped_keys(due, search->now);
-	values[2] = Int32GetDatum(search->max_rows);
-	saved = ordflow_machine_owner_enter(due->target->relid);
-	n = ordflow_machine_query(search_sql(due), 3, types, values, true);
-	ordflow_role_leave(saved);
-
-	search->objects = palloc(sizeof(DueObject) * Max(n, 1));
-	get_typlenbyval(due->target->key_type, &length, &byval);
-	for (int i = 0; i < n; i++)
-	{
-		search->objects[i].key = datumCopy(ordflow_result(i, 1, &isnull), byval, length);
-		search->objects[i].state = ordflow_result_text(i, 2);
-	}
-	return n;
-}
-
-static int
-run_target(DueTarget *due, TimestampTz now, int max_rows)
-{
-	Datum		table = CStringGetTextDatum(due->table);
-	Search		search = {due, now, max_rows, NULL};
-	DueObject  *objects;
-	ErrorData  *error;
-	int			n = 0;
-	int			fired = 0;
-
-	due->parked = ordflow_execute(&has_parked, &table, NULL) > 0;
-	error = try_in_subtransaction(lock_due_rows, &search, &n);
-	if (error != NULL)
-	{
-		ereport(WARNING,
-				errcode(error->sqlerrcode),
-				errmsg("timeouts of table %s could not be run: %s", due->table, error->message));
-		return 0;
-	}
-	objects = search.objects;
-	if (due->parked && n < max_rows)
-		forget_done_objects(due, objects, n, now);
-
-	/* as_of may be ahead of the clock, the time of an event never is behind it */
-	due->now = Max(now, GetCurrentTimestamp());
-	qsort(objects, n, sizeof(DueObject), compare_states);
-	for (int first = 0, last; first < n; first = last)
-	{
-		for (last = first + 1; last < n; last++)
-			if (compare_states(&objects[first], &objects[last]) != 0)
-				break;
-		fired += fire_state(due, &objects[first], last - first);
-	}
-	return fired;
-}
-
-/* ---- tables ---- */
-
+/* False: the list is full.  soon: it has not been tried yet. */
 static bool
-columns_exist(const MachineTarget *target)
+retry_add(Watch *watch, const DueRow *row, TimestampTz now, bool soon)
 {
-	return get_attnum(target->relid, target->state_column) != InvalidAttrNumber &&
-		get_attnum(target->relid, target->key_column) != InvalidAttrNumber &&
-		get_atttype(target->relid, get_attnum(target->relid, target->due_column)) == TIMESTAMPTZOID;
-}
+	Retry	   *retry;
+	int64		delay = soon ? RETRY_MIN : RETRY_MAX;
 
-/*
- * Fills in what is known of the table; false when it cannot be run now.  A
- * table that somebody has locked is left for the next run, so that it does not
- * hold up the others.
- */
-static bool
-open_target(DueTarget *due, const MachineTarget *target)
-{
-	HeapTuple	tuple;
-	Form_pg_class class;
-	bool		foreign_temp;
-
-	if (target->due_column == NULL ||
-		!ConditionalLockRelationOid(target->relid, RowExclusiveLock))
+	if (watch->nretries == RETRIES_MAX)
 		return false;
-	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(target->relid));
-	if (!HeapTupleIsValid(tuple))
-		return false;
-	class = (Form_pg_class) GETSTRUCT(tuple);
-	foreign_temp = isOtherTempNamespace(class->relnamespace);
-	due->target = target;
-	due->table = ordflow_machine_table(target->relid);
-	due->owner = class->relowner;
-	due->ours = class->relnamespace == get_namespace_oid("ordflow", false);
-	ReleaseSysCache(tuple);
-	if (foreign_temp)
-		return false;
-	if (!columns_exist(target))
-	{
-		ereport(WARNING,
-				errcode(ERRCODE_UNDEFINED_COLUMN),
-				errmsg("timeouts of table %s are not run: a column that its machine needs is gone",
-					   due->table),
-				errhint("Call ordflow.detach(), then ordflow.attach() with the column's new name."));
-		return false;
-	}
+	if (watch->retries == NULL)
+		watch->retries = MemoryContextAlloc(watch->context, sizeof(Retry) * RETRIES_MAX);
+	if (!soon && row->due > now - RETRY_MAX)
+		delay = Max(now - row->due, RETRY_MIN);
+	retry = &watch->retries[watch->nretries++];
+	retry->key = MemoryContextStrdup(watch->context, row->key);
+	retry->due = row->due;
+	retry->at = now + delay;
+	watch->retry_at = Min(watch->retry_at, retry->at);
 	return true;
 }
 
-typedef struct HoldRun
+/* Whoever was in the way may be gone. */
+static void
+retries_hasten(Watch *watch, TimestampTz now)
 {
-	TimestampTz now;
-	int			limit;
-} HoldRun;
+	TimestampTz at = Max(now, watch->retried_until);
 
-static int
-expire_holds(void *arg)
-{
-	const HoldRun *run = arg;
-
-	return ordflow_stock_expire_holds(run->now, run->limit);
+	for (int i = 0; i < watch->nretries; i++)
+		watch->retries[i].at = Min(watch->retries[i].at, at);
+	retries_find_earliest(watch);
+	if (watch->locked)
+		watch->not_before = now;
 }
 
-static int
-run_holds(TimestampTz now, int limit)
-{
-	HoldRun		run = {now, limit};
-	int			expired = 0;
-	ErrorData  *error = try_in_subtransaction(expire_holds, &run, &expired);
+/* ---- the list of tables ---- */
 
-	if (error != NULL)
-		ereport(WARNING,
-				errcode(error->sqlerrcode),
-				errmsg("expired holds could not be released: %s", error->message));
-	return expired;
+static void
+relation_changed(Datum arg, Oid relid)
+{
+	reload = true;
 }
 
-int
-ordflow_timer_run(TimestampTz now, int max_rows)
+static Watch *
+watch_create(const MachineTarget *target)
 {
-	MemoryContext turn = AllocSetContextCreate(CurrentMemoryContext, "ordflow due objects",
-											   ALLOCSET_DEFAULT_SIZES);
-	Datum		clock = TimestampTzGetDatum(now);
-	List	   *targets;
+	MemoryContext context = AllocSetContextCreate(memory, "ordflow timer table",
+												  ALLOCSET_SMALL_SIZES);
+	Watch	   *watch = MemoryContextAllocZero(context, sizeof(Watch));
+
+	watch->context = context;
+	watch->target = *target;
+	if (target->machine != NULL)
+		watch->target.machine = MemoryContextStrdup(context, target->machine);
+	watch->target.state_column = MemoryContextStrdup(context, target->state_column);
+	watch->target.key_column = MemoryContextStrdup(context, target->key_column);
+	watch->target.due_column = MemoryContextStrdup(context, target->due_column);
+	watch->next = watch->parked_at = watch->not_before = DT_NOBEGIN;
+	watch->retry_at = DT_NOEND;
+	watch->rows_max = ROWS_START;
+	return watch;
+}
+
+static bool
+watches_target(const Watch *watch, const MachineTarget *target)
+{
+	const MachineTarget *mine = &watch->target;
+
+	return mine->relid == target->relid && mine->key_type == target->key_type &&
+		(mine->machine == NULL || strcmp(mine->machine, target->machine) == 0) &&
+		strcmp(mine->state_column, target->state_column) == 0 &&
+		strcmp(mine->key_column, target->key_column) == 0 &&
+		strcmp(mine->due_column, target->due_column) == 0;
+}
+
+static void
+watches_delete(void)
+{
 	ListCell   *cell;
-	int			fired = 0;
 
-	SPI_connect();
-	ordflow_execute(&forget_stale_parked, &clock, NULL);
-	targets = ordflow_machine_targets(InvalidOid);
+	foreach(cell, watches)
+		MemoryContextDelete(((Watch *) lfirst(cell))->context);
+	list_free(watches);
+	watches = NIL;
+}
+
+/* Tables that stay keep what is remembered of them. */
+static void
+watches_update(List *targets)
+{
+	List	   *kept = NIL;
+	ListCell   *cell;
+
 	foreach(cell, targets)
 	{
-		MemoryContext old = MemoryContextSwitchTo(turn);
-		DueTarget	due = {0};
+		const MachineTarget *target = lfirst(cell);
+		Watch	   *watch = NULL;
+		ListCell   *old;
 
-		CHECK_FOR_INTERRUPTS();
-		if (fired < max_rows && open_target(&due, lfirst(cell)))
-			fired += run_target(&due, now, max_rows - fired);
-		MemoryContextSwitchTo(old);
-		MemoryContextReset(turn);
+		if (target->due_column == NULL)
+			continue;
+		foreach(old, watches)
+			if (watches_target(lfirst(old), target))
+				watch = lfirst(old);
+		if (watch == NULL)
+			watch = watch_create(target);
+		watches = list_delete_ptr(watches, watch);
+		MemoryContextSwitchTo(memory);
+		kept = lappend(kept, watch);
+		MemoryContextSwitchTo(turn);
 	}
-	if (fired < max_rows)
-		fired += run_holds(now, max_rows - fired);
-	SPI_finish();
-	MemoryContextDelete(turn);
-	return fired;
+	watches_delete();
+	watches = kept;
 }
 
-Datum
-ordflow_run_due(PG_FUNCTION_ARGS)
+/* False: there is nothing to do here. */
+static bool
+watches_load(void)
 {
-	TimestampTz now;
-	int			max_rows;
+	if (!ordflow_worker_begin())
+		return false;
+	SPI_connect();
+	MemoryContextSwitchTo(turn);
+	reload = false;
+	watches_update(lappend(ordflow_machine_targets(InvalidOid), ordflow_due_holds()));
+	ordflow_parked_remove_stale(GetCurrentTimestamp());
+	SPI_finish();
+	ordflow_worker_commit();
+	MemoryContextReset(turn);
+	return true;
+}
 
-	ordflow_require_preload();
-	ordflow_require_not_null(fcinfo, 0, "as_of");
-	ordflow_require_not_null(fcinfo, 1, "max_rows");
-	now = PG_GETARG_TIMESTAMPTZ(0);
-	max_rows = PG_GETARG_INT32(1);
-	if (max_rows < 1)
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("max_rows must be at least 1"));
-	if (max_rows > ORDFLOW_DUE_ROWS_MAX)
-		ereport(ERROR,
-				errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				errmsg("max_rows may be at most %d", ORDFLOW_DUE_ROWS_MAX));
+/* ---- a round ---- */
 
-	/* nobody but a superuser lets time run ahead, nor a hook in his session */
-	if (!superuser_arg(GetOuterUserId()) || InSecurityRestrictedOperation())
-		now = Min(now, GetCurrentTimestamp());
-	PG_RETURN_INT32(ordflow_timer_run(now, max_rows));
+static void
+take_rest(Watch *watch, int64 min, int64 max)
+{
+	watch->rest = watch->rest == 0 ? min : Min(2 * watch->rest, max);
+	watch->not_before = GetCurrentTimestamp() + watch->rest;
+}
+
+/* The table cannot be read; what has been tried in vain will be found again. */
+static void
+table_failed(Watch *watch)
+{
+	retries_clear(watch);
+	watch->next = DT_NOBEGIN;
+	watch->warned = true;
+	take_rest(watch, REST_MIN, REST_MAX);
+}
+
+/* Fires what the run's search finds, and learns what is parked after it. */
+static bool
+fire(Watch *watch, DueRun *run)
+{
+	ErrorData  *error = ordflow_due_fire(run);
+
+	if (error != NULL)
+	{
+		if (!watch->warned)
+			ordflow_due_warn_failed(run->table, error);
+		ordflow_figures_failed(error->sqlerrcode, error->message);
+		table_failed(watch);
+		return false;
+	}
+	if (run->nparked > 0)
+		ordflow_parked_read(run->table, run->search.until);
+	watch->parked_at = run->table->retry_at;
+	return true;
+}
+
+/* Lists rows as retries; where the list gets full, the search begins with the rest again. */
+static void
+put_off(Watch *watch, const DueRun *run, const DueRow *rows, int n)
+{
+	TimestampTz now = run->search.until;
+	int			i = 0;
+
+	while (i < n && retry_add(watch, &rows[i], now, run->gave_up))
+		i++;
+	if (i == n)
+		return;
+	for (; i < n; i++)
+		watch->next = Min(watch->next, rows[i].due);
+	watch->locked = true;
+	take_rest(watch, RETRY_MAX, RETRY_MAX);
+}
+
+/* The rows whose time has come again, by their keys: they are few, whatever the index holds. */
+static void
+fire_again(Watch *watch, DueRun *run, TimestampTz now)
+{
+	DueTable   *table = run->table;
+	const char **keys = palloc(sizeof(char *) * watch->rows_max);
+	int			nready = Min(table->nready, watch->rows_max);
+	bool		more_ready = nready < table->nready;
+	int			n = nready;
+	DueRow	   *rows;
+
+	memcpy(keys, table->ready, sizeof(char *) * nready);
+	for (int i = watch->nretries - 1; i >= 0 && n < watch->rows_max; i--)
+		if (watch->retries[i].at <= now)
+		{
+			keys[n++] = pstrdup(watch->retries[i].key);
+			retry_remove(watch, i);
+		}
+	retries_find_earliest(watch);
+
+	run->search = (DueSearch) {.keys = keys, .nkeys = n, .until = now, .limit = n};
+	run->careful = true;
+	if (!fire(watch, run))
+		return;
+	ordflow_parked_remove(table, now, ordflow_text_array(keys, nready));
+	if (more_ready)
+		watch->parked_at = now;
+	n = ordflow_due_read(table, &run->search, &rows);
+	put_off(watch, run, rows, n);
+}
+
+static TimestampTz
+first_after(const DueTable *table, TimestampTz time)
+{
+	DueSearch	search = {.from = time + 1, .until = DT_NOEND, .limit = 1};
+	DueRow	   *rows;
+
+	return ordflow_due_read(table, &search, &rows) > 0 ? rows[0].due : DT_NOEND;
+}
+
+/*
+ * The rows whose time has come.  Where there may be more than were fetched, the last deadline is
+ * looked at again, as others may share it; but not if nothing could be done with the
+ * rows of this one.
+ */
+static void
+fire_due(Watch *watch, DueRun *run, TimestampTz now)
+{
+	TimestampTz from = watch->next;
+	TimestampTz until = now;
+	bool		full;
+	bool		again;
+	DueSearch	search;
+	DueRow	   *rows;
+	int			n;
+
+	run->search = (DueSearch) {.from = from, .until = now, .limit = watch->rows_max};
+	run->careful = watch->nretries > 0;
+	if (!fire(watch, run))
+		return;
+	full = run->nobjects == watch->rows_max;
+	again = full && run->nfired + run->nparked > 0;
+	if (again)
+	{
+		watch->next = run->last_due;
+		if (run->last_due <= from)
+			return;
+		until = run->last_due - 1;
+	}
+	else
+	{
+		if (full)
+			until = run->last_due;
+		watch->next = first_after(run->table, until);
+	}
+	retries_remove_range(watch, from, until);
+	search = (DueSearch) {.from = from, .until = until, .limit = RETRIES_MAX + 1};
+	n = ordflow_due_read(run->table, &search, &rows);
+	put_off(watch, run, rows, n);
+}
+
+static void
+do_round(Watch *watch, DueRun *run)
+{
+	DueTable   *table = run->table;
+	DueOpening	opening = ordflow_due_open(table, &watch->target);
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (opening == DUE_GONE)
+	{
+		retries_clear(watch);
+		watch->next = watch->parked_at = DT_NOEND;
+	}
+	if (opening == DUE_BROKEN)
+	{
+		if (!watch->warned)
+			ordflow_due_warn_broken(table);
+		table_failed(watch);
+	}
+	watch->locked = opening == DUE_LOCKED;
+	if (watch->locked)
+		take_rest(watch, RETRY_MIN, RETRY_MAX);
+	if (opening != DUE_OPEN)
+		return;
+
+	watch->not_before = DT_NOBEGIN;
+	ordflow_parked_read(table, now);
+	watch->parked_at = table->retry_at;
+	if (table->nready > 0 || watch->retry_at <= now)
+		fire_again(watch, run, now);
+	else if (watch->next <= now)
+		fire_due(watch, run, now);
+	if (watch->not_before == DT_NOBEGIN)
+	{
+		watch->rest = 0;
+		watch->warned = false;
+	}
+}
+
+static void
+adapt(Watch *watch, const DueRun *run, int64 elapsed)
+{
+	int			nrows = Max(run->nobjects, run->search.nkeys);
+
+	if (elapsed > ROUND_LONG)
+		watch->rows_max = Max(watch->rows_max / 2, 1);
+	else if (elapsed < ROUND_SHORT && nrows == watch->rows_max)
+		watch->rows_max = Min(watch->rows_max * 2, ROWS_MAX);
+}
+
+/* False: there is nothing to do here. */
+static bool
+round_of(Watch *watch)
+{
+	TimestampTz start = GetCurrentTimestamp();
+	TimestampTz end;
+	DueTable	table = {0};
+	DueRun		run = {.table = &table};
+
+	if (!ordflow_worker_begin())
+		return false;
+	SPI_connect();
+	MemoryContextSwitchTo(turn);
+	if (!reload)
+		do_round(watch, &run);
+	SPI_finish();
+	ordflow_worker_commit();
+
+	ordflow_figures_fired(&run);
+	end = GetCurrentTimestamp();
+	adapt(watch, &run, end - start);
+	if (run.search.nkeys > 0)
+		watch->retried_until = end + RETRY_SHARE * (end - start);
+	MemoryContextReset(turn);
+	return true;
+}
+
+/* ---- the duty ---- */
+
+static void
+begin(void)
+{
+	ordflow_in_coordinator = true;
+	if (memory == NULL)
+	{
+		memory = AllocSetContextCreate(TopMemoryContext, "ordflow timer", ALLOCSET_DEFAULT_SIZES);
+		turn = AllocSetContextCreate(TopMemoryContext, "ordflow timer round",
+									 ALLOCSET_DEFAULT_SIZES);
+		CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
+	}
+	MemoryContextReset(turn);
+}
+
+/* Takes in what is new since the last run. */
+static void
+note(TimestampTz noted, bool unblocked)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	ListCell   *cell;
+
+	if (now < last_run)
+		noted = DT_NOBEGIN;
+	last_run = now;
+	if (noted == DT_NOBEGIN)
+		reload = true;
+	foreach(cell, watches)
+	{
+		Watch	   *watch = lfirst(cell);
+
+		watch->next = Min(watch->next, noted);
+		watch->parked_at = Min(watch->parked_at, noted);
+		if (noted == DT_NOBEGIN)
+		{
+			retries_clear(watch);
+			watch->not_before = DT_NOBEGIN;
+		}
+		if (unblocked)
+			retries_hasten(watch, now);
+	}
+}
+
+static TimestampTz
+wanted_at(const Watch *watch)
+{
+	return Max(Min(Min(watch->next, watch->parked_at), watch->retry_at), watch->not_before);
+}
+
+/* Whoever gives us work again begins afresh. */
+static TimestampTz
+stop(void)
+{
+	watches_delete();
+	reload = true;
+	return DT_NOEND;
+}
+
+/* One round for each table that has something due: notes are taken again after that. */
+static TimestampTz
+run(TimestampTz noted, bool unblocked)
+{
+	TimestampTz next = DT_NOEND;
+	bool		blocked = false;
+	ListCell   *cell;
+
+	begin();
+	note(noted, unblocked);
+	if (reload && !watches_load())
+		return stop();
+	foreach(cell, watches)
+	{
+		Watch	   *watch = lfirst(cell);
+
+		if (ordflow_worker_leaving())
+			return DT_NOBEGIN;
+		if (wanted_at(watch) <= GetCurrentTimestamp() && !round_of(watch))
+			return stop();
+		next = Min(next, wanted_at(watch));
+		blocked |= watch->nretries > 0 || watch->locked;
+	}
+	ordflow_worker_blocked(blocked);
+	return reload ? DT_NOBEGIN : next;
+}
+
+static void
+failed(ErrorData *error)
+{
+	ordflow_figures_failed(error->sqlerrcode, error->message);
+}
+
+static const Duty duty = {
+	.part = "timer",
+	.run = run,
+	.failed = failed,
+};
+
+void
+ordflow_timer_init(void)
+{
+	ordflow_figures_init();
+	ordflow_worker_register(DUTY_TIMER, &duty);
 }

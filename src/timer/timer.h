@@ -5,17 +5,7 @@
 #ifndef ORDFLOW_TIMER_H
 #define ORDFLOW_TIMER_H
 
-#include "postgres.h"
-#include "utils/timestamp.h"
-
-/* the most objects that one run takes */
-#define ORDFLOW_DUE_ROWS_MAX 100000
-
-/*
- * Fires what is due at now, at most max_rows objects and holds; returns how many
- * fired.  An object that fails is parked and holds up no other.  Runs as the
- * extension's owner; connects to SPI by itself.
- */
-extern int	ordflow_timer_run(TimestampTz now, int max_rows);
+/* Called from _PG_init; gives the coordinator its duty. */
+extern void ordflow_timer_init(void);
 
 #endif							/* ORDFLOW_TIMER_H */

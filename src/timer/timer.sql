@@ -11,12 +11,20 @@ CREATE TABLE ordflow.parked (
     CONSTRAINT parked_pkey PRIMARY KEY (target, key, event)
 );
 COMMENT ON TABLE ordflow.parked IS
-'Objects whose timeout failed: each is tried again at retry_at, after 1 second, doubling to 1 hour, and leaves this table when it succeeds or is not due any more.';
+'Objects whose timeout failed: each is tried again at retry_at, after 1 second, doubling to 1 hour, and leaves this table when it succeeds or is not due any more. Setting retry_at to now(), or deleting the row, has it tried at once.';
 COMMENT ON COLUMN ordflow.parked.target IS 'The table''s qualified name.';
 COMMENT ON COLUMN ordflow.parked.key IS 'The row''s key as text.';
 COMMENT ON COLUMN ordflow.parked.event IS
 'The event that failed; "timeout" where the state has none that fires by itself.';
 COMMENT ON COLUMN ordflow.parked.sqlstate IS 'The SQLSTATE of the last failure.';
+
+CREATE FUNCTION ordflow.parked_changed()
+RETURNS trigger LANGUAGE c SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'ordflow_parked_changed';
+COMMENT ON FUNCTION ordflow.parked_changed() IS 'Trigger function: the worker looks at what is parked again.';
+
+CREATE TRIGGER parked_changed AFTER UPDATE OR DELETE OR TRUNCATE ON ordflow.parked
+    FOR EACH STATEMENT EXECUTE FUNCTION ordflow.parked_changed();
 
 SELECT pg_catalog.pg_extension_config_dump('ordflow.parked', '');
 
@@ -25,4 +33,33 @@ CREATE FUNCTION ordflow.run_due(as_of timestamptz DEFAULT clock_timestamp(), max
     LANGUAGE C SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'ordflow_run_due';
 COMMENT ON FUNCTION ordflow.run_due(timestamptz, int) IS
-'Fires the timeouts of orders and attached tables and releases the holds that are due at as_of, at most max_rows (1 to 100000); returns how many fired. For any scheduler: call it until it returns 0. An as_of later than the clock counts as the clock, but for superusers. Rows that are locked are left for the next call; an object that fails is parked (ordflow.parked) and holds up no other. Tables of users are changed as their owner, in a security-restricted operation. Raises 22004, 22023, 54000, 25006, 40001, 40P01.';
+'Fires the timeouts of orders and attached tables and releases the holds that are due at as_of, at most max_rows (1 to 100000); returns how many fired. For any scheduler beside or instead of the worker: call it until it returns 0. An as_of later than the clock counts as the clock, but for superusers. Rows that are locked are left for the next call; an object that fails is parked (ordflow.parked) and holds up no other. Tables of users are changed as their owner, in a security-restricted operation. Raises 22004, 22023, 54000, 25006, 40001, 40P01.';
+
+CREATE FUNCTION ordflow.timer_figures(OUT state text, OUT next_deadline timestamptz, OUT due_now bigint, OUT parked bigint,
+    OUT done bigint, OUT lateness_p50 interval, OUT lateness_p99 interval, OUT lateness_max interval, OUT last_error text,
+    OUT last_error_at timestamptz, OUT since timestamptz)
+    RETURNS record
+    LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'ordflow_timer_figures';
+COMMENT ON FUNCTION ordflow.timer_figures() IS
+'What the view ordflow.timer_status shows: the deadlines from the tables, the rest from shared memory. Raises OF011.';
+
+CREATE VIEW ordflow.timer_status AS
+SELECT state, next_deadline, due_now, done, parked, lateness_p50, lateness_p99, lateness_max, last_error, last_error_at, since
+FROM ordflow.timer_figures();
+COMMENT ON VIEW ordflow.timer_status IS
+'The timeouts of this database, one row. Deadlines are counted in the tables, whoever may see them; a table that is locked or cannot be read is left out. What the worker has fired, and how late, is of the time since the server''s start (since; without a worker NULL, and done 0).';
+COMMENT ON COLUMN ordflow.timer_status.state IS
+'active; inactive: this database is a copy, or deactivated, or nothing with a deadline has been created in it yet (see ordflow.activate()); off: no worker runs on this server (ordflow.workers is off, ordflow is not in shared_preload_libraries, or it is a standby).';
+COMMENT ON COLUMN ordflow.timer_status.next_deadline IS 'The earliest deadline still to come, of orders, attached tables and holds; NULL for none.';
+COMMENT ON COLUMN ordflow.timer_status.due_now IS
+'Rows whose deadline has passed and that have not fired, those being fired or locked by others included, those that are parked until later not; at most 1,000,000 of each table are counted.';
+COMMENT ON COLUMN ordflow.timer_status.done IS 'Timeouts that the worker has fired, and holds that it has released; not those of run_due() and other callers.';
+COMMENT ON COLUMN ordflow.timer_status.parked IS 'Rows of ordflow.parked.';
+COMMENT ON COLUMN ordflow.timer_status.lateness_p50 IS
+'How long after the deadline the commit was through, for half of done; this and the next are at most an eighth too high.';
+COMMENT ON COLUMN ordflow.timer_status.lateness_p99 IS 'The same for 99 of 100.';
+COMMENT ON COLUMN ordflow.timer_status.lateness_max IS 'The same for all.';
+COMMENT ON COLUMN ordflow.timer_status.last_error IS
+'SQLSTATE and message of the last failure that the worker met with, of a row that it parked, of a table or its own.';
+COMMENT ON COLUMN ordflow.timer_status.since IS 'The beginning of what done and lateness count.';

@@ -24,6 +24,7 @@ SELECT is_empty($$
 $$, 'nobody but the owner may execute any function');
 
 SELECT set_eq('SELECT signature FROM functions WHERE prosecdef', ARRAY[
+    'activate()',
     'add_charge(bigint, text, numeric, text)',
     'adjust_stock(text, bigint, text, text)',
     'alter_coupon(text, jsonb)',
@@ -35,6 +36,7 @@ SELECT set_eq('SELECT signature FROM functions WHERE prosecdef', ARRAY[
     'commit_stock(text)',
     'confirm_order(bigint, text)',
     'create_coupon(text, text, numeric, jsonb)',
+    'deactivate()',
     'diagram(text, text)',
     'doctor()',
     'expire_order(bigint)',
@@ -55,7 +57,8 @@ SELECT set_eq('SELECT signature FROM functions WHERE prosecdef', ARRAY[
     'set_stock(text, bigint, text, text)',
     'ship_order(bigint, text, text, jsonb)',
     'submit_order(text, jsonb, text, text, interval, jsonb, jsonb, text, text)',
-    'submit_orders(jsonb)'
+    'submit_orders(jsonb)',
+    'timer_figures()'
 ], 'SECURITY DEFINER stands exactly where a granted role works on our tables');
 
 SELECT is_empty($$
@@ -68,7 +71,7 @@ SELECT set_eq($$ SELECT proname::text FROM functions WHERE proparallel <> 'u' $$
 
 SELECT set_eq($$ SELECT proname::text FROM functions WHERE provolatile <> 'v' $$,
     ARRAY['attach_report', 'audit', 'audit_orders', 'audit_stock', 'audit_coupons', 'available_events', 'check_machine',
-          'diagram', 'doctor', 'library', 'order_id', 'quote_order'],
+          'diagram', 'doctor', 'is_active', 'library', 'order_id', 'quote_order', 'worker_slots'],
     'only functions that read are declared so');
 
 SELECT is_empty($$

@@ -54,12 +54,13 @@ SELECT 'orders', 'EXECUTE ' || signature FROM functions WHERE proname IN ('quote
 UNION ALL SELECT 'orders', unnest(ARRAY['SELECT (order_id) orders', 'SELECT (order_no) orders', 'SELECT (metadata) orders',
     'UPDATE (metadata) orders'])
 UNION ALL SELECT 'stock', 'EXECUTE ' || signature FROM functions WHERE proname ~ '_stock$' AND proname <> 'audit_stock'
-UNION ALL SELECT 'read', 'EXECUTE ' || signature FROM functions WHERE proname IN ('audit', 'doctor', 'diagram')
+UNION ALL SELECT 'read', 'EXECUTE ' || signature FROM functions WHERE proname IN ('audit', 'doctor', 'diagram', 'is_active',
+    'worker_slots', 'timer_figures')
 UNION ALL SELECT 'read', 'SELECT ' || relname FROM relations WHERE relkind <> 'S'
     AND relname NOT IN ('parts', 'stock_holds') AND relname !~ '^stock_movements_\d+$'
 UNION ALL SELECT 'admin', 'EXECUTE ' || signature FROM functions WHERE proname IN ('define_machine', 'check_machine', 'add_effect',
     'drop_effect', 'attach', 'attach_report', 'detach', 'fire', 'create_coupon', 'alter_coupon', 'set_purchase_limit',
-    'run_due', 'expire_order')
+    'run_due', 'expire_order', 'activate', 'deactivate')
 UNION ALL SELECT part, 'USAGE schema' FROM unnest(ARRAY['orders', 'stock', 'read', 'admin']) AS part;
 
 -- nothing until granted

@@ -38,6 +38,9 @@ INSERT INTO promised VALUES
 ('run_due', 'as_of timestamp with time zone DEFAULT clock_timestamp(), max_rows integer DEFAULT 1000', 'integer'),
 ('audit', 'since timestamp with time zone DEFAULT NULL::timestamp with time zone',
     'TABLE(check_name text, object text, detail text)'),
+('activate', '', 'void'),
+('deactivate', '', 'void'),
+('is_active', 'part text', 'boolean'),
 ('doctor', '', 'TABLE(severity text, part text, object text, problem text, fix text)'),
 ('grant_access', 'role regrole, part text', 'void'),
 ('revoke_access', 'role regrole, part text', 'void'),
@@ -61,8 +64,9 @@ FROM pg_proc WHERE pronamespace = 'ordflow'::regnamespace;
 SELECT is_empty('TABLE promised EXCEPT TABLE found', 'every public function has the promised arguments, defaults and result');
 
 SELECT set_eq('SELECT name FROM (TABLE found EXCEPT TABLE promised) AS f', ARRAY[
-    'audit_coupons', 'audit_orders', 'audit_stock', 'library',
-    'machine_changed', 'machine_due', 'machine_rows_changed', 'order_deadline', 'purchase_limits_changed', 'refuse_truncate'
+    'activation_changed', 'audit_coupons', 'audit_orders', 'audit_stock', 'library',
+    'machine_changed', 'machine_due', 'machine_rows_changed', 'order_deadline', 'parked_changed', 'purchase_limits_changed',
+    'refuse_truncate', 'timer_figures', 'worker_slots'
 ], 'no other function exists but these, which are of no public use');
 
 SELECT is_empty($$

@@ -1,6 +1,6 @@
 -- test/pgtap/tables.sql: what tables, views and sequences of the schema promise
 BEGIN;
-SELECT plan(19);
+SELECT plan(21);
 
 CREATE TEMP VIEW relations AS
 SELECT c.* FROM pg_class c WHERE c.relnamespace = 'ordflow'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'S');
@@ -9,13 +9,16 @@ CREATE TEMP VIEW dumped AS
 SELECT u.oid, u.filter FROM pg_extension, unnest(extconfig, extcondition) AS u (oid, filter) WHERE extname = 'ordflow';
 
 SELECT bag_eq($$ SELECT relname::text FROM relations WHERE relkind = 'r' AND NOT relispartition $$, ARRAY[
-    'coupon_redemptions', 'coupons', 'effects', 'hold_lines', 'holds', 'machines', 'object_history', 'order_charges',
+    'activation', 'coupon_redemptions', 'coupons', 'effects', 'hold_lines', 'holds', 'machines', 'object_history', 'order_charges',
     'order_history', 'order_lines', 'orders', 'parked', 'parts', 'payments', 'purchase_counts', 'purchase_limits',
     'refund_lines', 'refunds', 'shipment_lines', 'shipments', 'states', 'stock', 'stock_segments', 'transitions'
 ], 'the tables');
 SELECT bag_eq($$ SELECT relname::text FROM relations WHERE relkind IN ('p', 'v') $$,
-    ARRAY['stock_movements', 'stock_levels', 'reservations', 'stock_holds'], 'the ledger and the views');
+    ARRAY['stock_movements', 'stock_levels', 'reservations', 'stock_holds', 'timer_status', 'workers'], 'the ledger and the views');
 
+SELECT columns_are('ordflow', 'workers', ARRAY['worker', 'database', 'pid', 'state', 'since', 'next_at', 'problem', 'fix']);
+SELECT columns_are('ordflow', 'timer_status', ARRAY['state', 'next_deadline', 'due_now', 'done', 'parked', 'lateness_p50',
+    'lateness_p99', 'lateness_max', 'last_error', 'last_error_at', 'since']);
 SELECT columns_are('ordflow', 'stock_levels', ARRAY['sku', 'location', 'on_hand', 'reserved', 'available']);
 SELECT columns_are('ordflow', 'orders', ARRAY[
     'order_id', 'order_no', 'customer', 'state', 'currency', 'subtotal', 'discount', 'charges', 'payable', 'coupon',
@@ -68,13 +71,14 @@ SELECT is_empty($$
     WHERE n.nspname = 'ordflow' AND g.grantee <> n.nspowner
 $$, 'nobody but the owner has any privilege on schema, tables, columns and sequences');
 
--- what another cluster could not read, or pg_upgrade refuses
+-- what another cluster could not read, or pg_upgrade refuses; activation is not to be read by another
 SELECT is_empty($$
     SELECT r.relname, a.attname, a.atttypid::regtype FROM relations r
     JOIN pg_attribute a ON a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped
     JOIN pg_type t ON t.oid = a.atttypid
     LEFT JOIN pg_type e ON e.oid = t.typelem AND t.typcategory = 'A'
     WHERE coalesce(e.typname, t.typname) IN ('oid', 'xid', 'xid8', 'cid', 'tid', 'pg_lsn', 'pg_snapshot', 'txid_snapshot')
+       AND r.relname <> 'activation'
        OR coalesce(e.typname, t.typname) ~ '^reg'
 $$, 'no column holds what only this cluster understands');
 
@@ -89,10 +93,10 @@ SELECT is_empty($$
 $$, 'every table but the ledger has a key over all its rows');
 
 SELECT is_empty($$
-    SELECT relname FROM relations WHERE relkind = 'r' AND relname <> 'parts' AND oid NOT IN (SELECT oid FROM dumped)
+    SELECT relname FROM relations WHERE relkind = 'r' AND relname NOT IN ('parts', 'activation') AND oid NOT IN (SELECT oid FROM dumped)
 $$, 'every table that holds users'' rows is dumped, each partition by itself');
 SELECT is_empty($$
-    SELECT relname FROM relations WHERE relkind = 'S' AND oid NOT IN (SELECT oid FROM dumped)
+    SELECT relname FROM relations WHERE relkind = 'S' AND relname <> 'activation_id_seq' AND oid NOT IN (SELECT oid FROM dumped)
 $$, 'every sequence is dumped by itself');
 SELECT is_empty($$
     SELECT d.oid::regclass, d.filter FROM dumped d

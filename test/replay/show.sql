@@ -63,11 +63,3 @@ FROM (SELECT sku, sum(quantity - cancelled)::bigint AS sold
       WHERE state <> 'cancelled' GROUP BY sku ORDER BY sold DESC, sku LIMIT 8) AS best
 JOIN ordflow.stock_levels USING (sku)
 ORDER BY sold DESC, sku;
-
-\echo AUDIT
-SELECT count(*) = 0 AS sound FROM ordflow.audit() \gset
-\if :sound
-    \echo SELECT * FROM ordflow.audit() returns no row: every promise holds.
-\else
-    SELECT * FROM ordflow.audit();
-\endif

@@ -6,12 +6,17 @@ use strict;
 use warnings;
 use Exporter 'import';
 use File::Basename;
+use IPC::Run;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes qw(time usleep);
 
 our @EXPORT = qw(
-  server configure shop answer sqlstate raises audits_clean checksums same_checksums);
+  server configure shop order_lamp answer sqlstate raises becomes at_once audits_clean checksums
+  same_checksums coordinator all_cancelled worker_complaints);
+
+use constant PATIENCE => 60;	# seconds, for what a worker does at once on an idle machine
 
 my $here = dirname(__FILE__);
 
@@ -31,7 +36,7 @@ sub configure
 	my ($node, @settings) = @_;
 	$node->append_conf('postgresql.conf',
 		join("\n", "shared_preload_libraries = 'ordflow'", "timezone = 'UTC'",
-			'log_statement = none', @settings, ''));
+			'log_statement = none', "log_line_prefix = '%m [%p] %b '", @settings, ''));
 	return;
 }
 
@@ -42,6 +47,15 @@ sub shop
 	$node->psql($db, PostgreSQL::Test::Utils::slurp_file("$here/shop.sql"),
 		on_error_die => 1);
 	return;
+}
+
+# Orders one lamp; the id of the order.
+sub order_lamp
+{
+	my ($node, $db, $pay_within) = @_;
+	my $lines = q('[{"sku": "lamp", "quantity": 1, "unit_price": 5}]');
+	return answer($node,
+		"SELECT ordflow.submit_order('c', $lines, pay_within => '$pay_within')", $db);
 }
 
 # What a query answers: rows as lines, columns apart by "|".
@@ -67,6 +81,35 @@ sub raises
 	return is(sqlstate($node, $sql, $db), $state, $name);
 }
 
+# Asks again and again until the answer is the expected one.
+sub becomes
+{
+	my ($node, $sql, $expected, $name, $db) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my $until = time + PATIENCE;
+	my $got = answer($node, $sql, $db);
+	while ($got ne $expected && time < $until)
+	{
+		usleep(50_000);
+		$got = answer($node, $sql, $db);
+	}
+	return is($got, $expected, $name);
+}
+
+# Runs scripts, each [database, statements], all at once; what each answers, errors included.
+sub at_once
+{
+	my ($node, @scripts) = @_;
+	my @out = ('') x @scripts;
+	my @runs = map {
+		my ($db, $sql) = @{ $scripts[$_] };
+		IPC::Run::start([ 'psql', '-XAtq', '-v', 'VERBOSITY=sqlstate', '-d', $node->connstr($db) ],
+			'<', \$sql, '>', \$out[$_], '2>&1', IPC::Run::timeout(3 * PATIENCE));
+	} 0 .. $#scripts;
+	$_->finish for @runs;
+	return map { s/\n\z//r } @out;
+}
+
 sub audits_clean
 {
 	my ($node, $name, $db) = @_;
@@ -75,7 +118,8 @@ sub audits_clean
 	return is($findings, '', "$name: audit finds nothing");
 }
 
-# One line for each table of ordflow and of users, and for each sequence: its rows, as a sum.
+# One line for each table of ordflow and of users, and each sequence: its rows, as a sum. All but
+# the activation, which is of one database and in no dump.
 sub checksums
 {
 	my ($node, $db) = @_;
@@ -84,10 +128,11 @@ sub checksums
 			'FROM %s t;', c.oid::regclass, c.oid::regclass)
 		FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 		WHERE c.relkind IN ('r', 'p') AND n.nspname !~ '^pg_|^information_schema$'
+			AND c.relname <> 'activation'
 		ORDER BY c.oid::regclass::text COLLATE "C"
 SQL
 	my $sequences = "SELECT format('%s.%s', schemaname, sequencename), last_value
-		FROM pg_sequences ORDER BY 1;";
+		FROM pg_sequences WHERE sequencename <> 'activation_id_seq' ORDER BY 1;";
 	return answer($node, "$tables\n$sequences", $db);
 }
 
@@ -97,6 +142,43 @@ sub same_checksums
 	my ($got, $expected, $name) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	return is_deeply([ split /\n/, $got ], [ split /\n/, $expected ], "$name: the same rows");
+}
+
+# The pid of the coordinator in a database; '' for none.
+sub coordinator
+{
+	my ($node, $db) = @_;
+	return answer($node, "SELECT pid FROM pg_stat_activity
+		WHERE backend_type = 'ordflow coordinator' AND datname = '$db'");
+}
+
+# The worker cancels every unpaid order of the database that has less than a minute left, each once
+# and not before its time.
+sub all_cancelled
+{
+	my ($node, $db, $name) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	becomes($node, q(SELECT count(*) FROM ordflow.orders
+		WHERE state = 'pending_payment' AND expires_at < now() + interval '1 minute'), 0,
+		"$name: every unpaid order is cancelled", $db);
+	return is(
+		answer(
+			$node, q(SELECT o.order_id, array_agg(h.actor || ' ' || h.event ORDER BY h.seq)
+				FROM ordflow.orders o LEFT JOIN ordflow.order_history h
+				ON h.order_id = o.order_id AND h.to_state = 'cancelled' AND h.at >= o.expires_at
+				WHERE o.state = 'cancelled' GROUP BY o.order_id
+				HAVING array_agg(h.actor || ' ' || h.event)
+				IS DISTINCT FROM ARRAY['ordflow coordinator expire']), $db),
+		'', "$name: by the coordinator, once, not early");
+}
+
+# What workers have logged of WARNING and above, but for the end that somebody asked them for.
+sub worker_complaints
+{
+	my ($node) = @_;
+	my @lines = grep { /\] ordflow \w+ (?:WARNING|ERROR|FATAL|PANIC):/ } split /\n/,
+	  PostgreSQL::Test::Utils::slurp_file($node->logfile);
+	return join "\n", grep { !/terminating background worker .* due to administrator/ } @lines;
 }
 
 1;

@@ -1,0 +1,152 @@
+/*
+ * park.c
+ *	  Objects whose timeout failed: each comes again after a delay that doubles.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "utils/builtins.h"
+
+#include "timer/internal.h"
+#include "worker/worker.h"
+
+PG_FUNCTION_INFO_V1(ordflow_parked_changed);
+
+/* parked by this machine: another one on the table has events of its own */
+#define BY_MACHINE(param) \
+	" AND (event = '" NO_EVENT "' OR EXISTS " \
+	"(SELECT FROM ordflow.transitions AS t WHERE t.machine = " param " AND t.event = p.event))"
+
+static Statement read_parked = {
+	.sql = "SELECT key, retry_at FROM ordflow.parked AS p WHERE target = $1" BY_MACHINE("$2"),
+	.nargs = 2,
+	.argtypes = {TEXTOID, TEXTOID}
+};
+
+static Statement remove_parked = {
+	.sql = "DELETE FROM ordflow.parked AS p WHERE target = $1" BY_MACHINE("$2")
+	" AND retry_at <= $3 AND ($4 IS NULL OR key = ANY ($4))",
+	.nargs = 4,
+	.argtypes = {TEXTOID, TEXTOID, TIMESTAMPTZOID, TEXTARRAYOID}
+};
+
+static Statement remove_stale = {
+	.sql = "DELETE FROM ordflow.parked WHERE retry_at < $1 - interval '1 day'",
+	.nargs = 1,
+	.argtypes = {TIMESTAMPTZOID}
+};
+
+/* 1 s, 2 s, 4 s ... 1 hour */
+static Statement add_parked = {
+	.sql = "INSERT INTO ordflow.parked AS p "
+	"(target, key, event, attempts, retry_at, sqlstate, error) "
+	"SELECT $1, u.key, $3, 1, $4 + interval '1 second', $5, $6 FROM unnest($2) AS u (key) "
+	"ON CONFLICT (target, key, event) DO UPDATE SET attempts = p.attempts + 1, "
+	"retry_at = $4 + least(interval '1 hour', interval '1 second' * 2 ^ least(p.attempts, 12)), "
+	"sqlstate = excluded.sqlstate, error = excluded.error",
+	.nargs = 6,
+	.argtypes = {TEXTOID, TEXTARRAYOID, TEXTOID, TIMESTAMPTZOID, TEXTOID, TEXTOID}
+};
+
+static Datum
+machine_name(const DueTable *table)
+{
+	return CStringGetTextDatum(table->target->machine != NULL ? table->target->machine : "");
+}
+
+/* As for the caller's own queries, in his memory context after it too. */
+static uint64
+execute(Statement *statement, Datum *values, const char *nulls)
+{
+	MemoryContext context = CurrentMemoryContext;
+	uint64		n = ordflow_execute(statement, values, nulls);
+
+	MemoryContextSwitchTo(context);
+	return n;
+}
+
+void
+ordflow_parked_read(DueTable *table, TimestampTz now)
+{
+	Datum		values[2] = {CStringGetTextDatum(table->name), machine_name(table)};
+	uint64		n = execute(&read_parked, values, NULL);
+	const char **waiting = palloc(sizeof(char *) * Max(n, 1));
+	bool		isnull;
+
+	table->ready = palloc(sizeof(char *) * Max(n, 1));
+	table->nwaiting = table->nready = 0;
+	table->retry_at = DT_NOEND;
+	for (uint64 i = 0; i < n; i++)
+	{
+		TimestampTz retry_at = DatumGetTimestampTz(ordflow_result(i, 2, &isnull));
+
+		if (retry_at <= now)
+			table->ready[table->nready++] = ordflow_result_text(i, 1);
+		else
+		{
+			waiting[table->nwaiting++] = ordflow_result_text(i, 1);
+			table->retry_at = Min(table->retry_at, retry_at);
+		}
+	}
+	table->waiting = ordflow_text_array(waiting, table->nwaiting);
+	SPI_freetuptable(SPI_tuptable);
+}
+
+/* A run of another session is not the coordinator's, which comes for what it left behind. */
+void
+ordflow_parked_add(const DueRun *run, const DueObject *objects, int n, const char *event,
+				   int sqlerrcode, const char *message)
+{
+	Datum		values[6];
+
+	values[0] = CStringGetTextDatum(run->table->name);
+	values[1] = ordflow_due_key_texts(run->table, objects, n);
+	values[2] = CStringGetTextDatum(event);
+	values[3] = TimestampTzGetDatum(run->now);
+	values[4] = CStringGetTextDatum(unpack_sql_state(sqlerrcode));
+	values[5] = CStringGetTextDatum(message);
+	execute(&add_parked, values, NULL);
+	if (ordflow_in_coordinator)
+		ordflow_figures_failed(sqlerrcode, message);
+	else
+		ordflow_worker_wake(DUTY_TIMER, run->now + USECS_PER_SEC);
+}
+
+void
+ordflow_parked_remove(const DueTable *table, TimestampTz now, Datum keys)
+{
+	Datum		values[4];
+	char		nulls[4] = {' ', ' ', ' ', keys == (Datum) 0 ? 'n' : ' '};
+
+	if (table->nready == 0)
+		return;
+	values[0] = CStringGetTextDatum(table->name);
+	values[1] = machine_name(table);
+	values[2] = TimestampTzGetDatum(now);
+	values[3] = keys;
+	execute(&remove_parked, values, nulls);
+}
+
+void
+ordflow_parked_remove_stale(TimestampTz now)
+{
+	Datum		value = TimestampTzGetDatum(now);
+
+	execute(&remove_stale, &value, NULL);
+}
+
+/* Somebody takes a row out, or wants it tried sooner: the coordinator remembers it otherwise. */
+Datum
+ordflow_parked_changed(PG_FUNCTION_ARGS)
+{
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				errmsg("function ordflow.parked_changed must be called as a trigger"));
+	if (!ordflow_in_coordinator)
+		ordflow_worker_wake(DUTY_TIMER, DT_NOBEGIN);
+	return PointerGetDatum(NULL);
+}

@@ -1,0 +1,115 @@
+/*
+ * internal.h
+ *	  What the files of the worker feature share; nobody else includes it.
+ */
+#ifndef ORDFLOW_WORKER_INTERNAL_H
+#define ORDFLOW_WORKER_INTERNAL_H
+
+#include "postgres.h"
+
+#include "storage/condition_variable.h"
+#include "storage/latch.h"
+#include "storage/lwlock.h"
+#include "storage/spin.h"
+
+#include "base/base.h"
+#include "worker/worker.h"
+
+/* an idle worker looks at the clock this often, in case that it was set */
+#define CLOCK_CHECK_MS 30000L
+
+typedef enum CoordinatorState
+{
+	COORDINATOR_NONE,
+	COORDINATOR_STARTING,		/* asked of the postmaster */
+	COORDINATOR_RUNNING
+} CoordinatorState;
+
+/*
+ * One database that has work, or had some.  database changes under the lock of
+ * all slots (exclusively) and the mutex; all else under the mutex alone, so
+ * a commit never waits for more than a few instructions.  A slot that was
+ * found may be another database's when its mutex is held: compare.
+ */
+typedef struct DatabaseSlot
+{
+	slock_t		mutex;
+	Oid			database;		/* invalid: free */
+	CoordinatorState state;
+	uint32		serial;			/* of the last start: tells a worker that comes too late */
+	pid_t		pid;			/* 0 unless running */
+	Latch	   *latch;			/* the running coordinator's */
+	int			away;			/* transactions that keep workers out of the database */
+	bool		yield;			/* asked to make room for another database */
+	bool		no_room;		/* could not be started for want of a worker slot */
+	bool		blocked;		/* a duty waits for locks of others */
+	bool		unblocked;		/* which may be gone */
+	TimestampTz noted[DUTY_KINDS];	/* the earliest that commits brought since the duty ran */
+	TimestampTz next_at;		/* until when it sleeps; DT_NOBEGIN while it is at work */
+	TimestampTz since;			/* of the state */
+	int			failures;		/* ends in a row that nobody wanted */
+	TimestampTz retry_at;		/* not started before */
+} DatabaseSlot;
+
+typedef struct WorkerShared
+{
+	LWLock	   *lock;			/* guards the slots' databases */
+	slock_t		mutex;			/* guards the launcher's fields */
+	Latch	   *launcher;		/* NULL: it does not run */
+	pid_t		launcher_pid;
+	TimestampTz launcher_since;
+	bool		overflow;		/* a database found no slot */
+	ConditionVariable ended;	/* a coordinator has ended */
+	DatabaseSlot slots[WORKER_DATABASES_MAX];
+} WorkerShared;
+
+/* ---- slot.c ---- */
+
+/* NULL when the library was not preloaded, or is to run no workers. */
+extern WorkerShared *ordflow_worker_shared;
+
+extern void ordflow_slots_init(void);
+
+/* The slot of a database, or NULL.  Takes the lock of all slots for a moment. */
+extern DatabaseSlot *ordflow_slot_find(Oid database);
+
+/* The same, but takes a free or idle one; NULL when there is none.  Allocates nothing. */
+extern DatabaseSlot *ordflow_slot_claim(Oid database);
+
+/* The earliest time that is noted; its mutex is held. */
+extern TimestampTz ordflow_slot_wanted(const DatabaseSlot *slot);
+
+/* Notes a time for every duty; its mutex is held. */
+extern void ordflow_slot_note(DatabaseSlot *slot, TimestampTz at);
+
+extern void ordflow_launcher_wake(void);
+
+/* ---- wake.c ---- */
+extern void ordflow_wake_init(void);
+
+/* Everything is to be looked at afresh, active or not, when this transaction has committed. */
+extern void ordflow_wake_afresh(void);
+
+/* ---- utility.c ---- */
+extern void ordflow_utility_init(void);
+
+/* Lets workers into the databases again that this transaction kept them out of. */
+extern void ordflow_utility_at_end(void);
+
+/* ---- activation.c ---- */
+extern void ordflow_activation_init(void);
+extern bool ordflow_activation_is_on(DutyKind kind);
+
+/* The transaction or a part of it was rolled back, with what it may have written. */
+extern void ordflow_activation_rolled_back(void);
+
+/* The transaction has ended. */
+extern void ordflow_activation_ended(void);
+
+/* ---- coordinator.c ---- */
+extern const char *ordflow_duty_part(DutyKind kind);
+
+/* ---- launcher.c ---- */
+extern void ordflow_launcher_init(void);
+
+#endif							/* ORDFLOW_WORKER_INTERNAL_H */

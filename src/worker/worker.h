@@ -1,0 +1,95 @@
+/*
+ * worker.h
+ *	  Background workers: one launcher for the server, one coordinator for each
+ *	  database that has work; wake-up at commit; activation.
+ *
+ * A feature gives the coordinator a duty.  A transaction that brings work says so
+ * by ordflow_worker_wake(); when it has committed, and its rows can be seen, the
+ * coordinator wakes, or the launcher starts one.
+ */
+#ifndef ORDFLOW_WORKER_H
+#define ORDFLOW_WORKER_H
+
+#include "postgres.h"
+#include "utils/timestamp.h"
+
+/* What coordinators do.  The order is that of their turns. */
+typedef enum DutyKind
+{
+	DUTY_TIMER
+#define DUTY_KINDS (DUTY_TIMER + 1)
+} DutyKind;
+
+/*
+ * run() is called in the coordinator outside any transaction; it makes its own by
+ * ordflow_worker_begin() and ordflow_worker_commit(), short ones.  noted is the earliest time
+ * that commits brought since its last call: DT_NOEND for none, DT_NOBEGIN when everything is
+ * to be looked at afresh (at the start, and after attach(), activate() or an error).  Returns
+ * when it is to be called next, if no commit brings an earlier time: DT_NOEND when it has no work
+ * at all, so that the coordinator may end.  An error that run() lets pass is logged, and the
+ * duty comes again, with DT_NOBEGIN, after a delay that doubles from 1 s to 1 minute.
+ * unblocked: a transaction that held rows which the duty waits for may have ended.
+ */
+typedef struct Duty
+{
+	const char *part;			/* of ordflow.activation */
+	TimestampTz (*run) (TimestampTz noted, bool unblocked);
+	void		(*failed) (ErrorData *error);	/* told of such an error; may be NULL */
+} Duty;
+
+extern void ordflow_worker_register(DutyKind kind, const Duty *duty);
+
+/* Called from _PG_init; asks for shared memory and registers the launcher. */
+extern void ordflow_worker_init(void);
+
+/* ---- for whoever brings work: wake.c ---- */
+
+/*
+ * Work that becomes due at that time, noted when this transaction commits.  Cheap,
+ * allocates nothing; a note of a subtransaction that is rolled back only makes the
+ * coordinator look once in vain.  Nothing happens in a database where the duty is not
+ * active.  No snapshot or lock is needed.
+ */
+extern void ordflow_worker_wake(DutyKind kind, TimestampTz at);
+
+/*
+ * This transaction locks rows that a duty may be waiting for: at its end, whatever
+ * that is, a duty that said so by ordflow_worker_blocked() is called at once.
+ */
+extern void ordflow_worker_wake_blocked(void);
+
+/*
+ * The first thing created in a fresh database activates a duty there (and, of a
+ * restored or copied database, where the design says so).  Cheap after the first call.
+ * Must be called in a transaction that may write.
+ */
+extern void ordflow_worker_activate(DutyKind kind);
+
+/* ---- for duties, in the coordinator: coordinator.c ---- */
+
+/*
+ * A transaction as the extension's owner, with an active snapshot, in the memory context
+ * TopTransactionContext.  False, without a transaction, when there is nothing to do it in: the
+ * extension is gone or of another version, or the duty is not active.
+ */
+extern bool ordflow_worker_begin(void);
+extern void ordflow_worker_commit(void);
+
+/* True when the coordinator was asked to leave: return from run() soon, with any time. */
+extern bool ordflow_worker_leaving(void);
+
+/* The duty waits for locks of others: see ordflow_worker_wake_blocked(). */
+extern void ordflow_worker_blocked(bool blocked);
+
+/* ---- databases in shared memory: slot.c ---- */
+
+#define WORKER_DATABASES_MAX 128
+
+/*
+ * A number below WORKER_DATABASES_MAX that belongs to this database as long as it has
+ * work, -1 for none: for what a duty keeps of it in shared memory.  It may be
+ * another database's later, so keep the database's oid beside.
+ */
+extern int	ordflow_worker_database_slot(void);
+
+#endif							/* ORDFLOW_WORKER_H */
