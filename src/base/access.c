@@ -8,6 +8,7 @@
 
 #include "access/htup_details.h"
 #include "catalog/pg_type.h"
+#include "commands/extension.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
@@ -53,6 +54,28 @@ unknown_part(const char *part)
 			errhint("The parts are %s.", ordflow_result_text(0, 1)));
 }
 
+/*
+ * Privileges that a script of an extension grants are part of the extension, and left out by
+ * pg_dump.  Those of a role are the user's, so that an update script can grant them anew.
+ */
+static void
+run_as_of_the_user(char **commands, uint64 n)
+{
+	bool		in_script = creating_extension;
+
+	creating_extension = false;
+	PG_TRY();
+	{
+		for (uint64 i = 0; i < n; i++)
+			SPI_execute(commands[i], false, 0);
+	}
+	PG_FINALLY();
+	{
+		creating_extension = in_script;
+	}
+	PG_END_TRY();
+}
+
 /* Runs a command for each privilege and object that the statement finds; returns how many. */
 static uint64
 run_for_each(Statement *statement, Datum *values, const char *format, Oid roleid)
@@ -63,8 +86,7 @@ run_for_each(Statement *statement, Datum *values, const char *format, Oid roleid
 
 	for (uint64 i = 0; i < n; i++)
 		commands[i] = psprintf(format, ordflow_result_text(i, 1), ordflow_result_text(i, 2), role);
-	for (uint64 i = 0; i < n; i++)
-		SPI_execute(commands[i], false, 0);
+	run_as_of_the_user(commands, n);
 	return n;
 }
 

@@ -57,12 +57,14 @@ extern Oid	ordflow_owner(void);
 /*
  * Switches to another role until ordflow_role_leave(); an error restores the
  * role with its (sub)transaction.  restricted: run user code, so no role change,
- * no temporary object, no deferred trigger (SECURITY_RESTRICTED_OPERATION).
+ * no temporary object, no deferred trigger (SECURITY_RESTRICTED_OPERATION), and no
+ * setting that outlives it.
  */
 typedef struct RoleSwitch
 {
 	Oid			userid;
 	int			sec_context;
+	int			guc_level;		/* 0: settings are not set back */
 } RoleSwitch;
 
 extern RoleSwitch ordflow_role_enter(Oid roleid, bool restricted);

@@ -13,6 +13,7 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/guc.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -150,6 +151,7 @@ ordflow_role_enter(Oid roleid, bool restricted)
 	sec_context = saved.sec_context | SECURITY_LOCAL_USERID_CHANGE;
 	if (restricted)
 		sec_context |= SECURITY_RESTRICTED_OPERATION;
+	saved.guc_level = restricted ? NewGUCNestLevel() : 0;
 	SetUserIdAndSecContext(roleid, sec_context);
 	return saved;
 }
@@ -157,6 +159,8 @@ ordflow_role_enter(Oid roleid, bool restricted)
 void
 ordflow_role_leave(RoleSwitch saved)
 {
+	if (saved.guc_level > 0)
+		AtEOXact_GUC(false, saved.guc_level);
 	SetUserIdAndSecContext(saved.userid, saved.sec_context);
 }
 

@@ -156,7 +156,6 @@ hook_call(const Hook *hook, HookCall *call)
 	Jsonb	   *object;
 	RoleSwitch	saved;
 	AclResult	allowed;
-	int			guc_level;
 	Datum		result;
 
 	require_runnable(hook, call->machine);
@@ -164,7 +163,6 @@ hook_call(const Hook *hook, HookCall *call)
 
 	error_context_stack = &context;
 	saved = ordflow_role_enter(hook->roleid, true);
-	guc_level = NewGUCNestLevel();
 	set_config_option("search_path", HOOK_SEARCH_PATH, PGC_USERSET, PGC_S_SESSION,
 					  GUC_ACTION_SAVE, true, 0, false);
 
@@ -183,7 +181,6 @@ hook_call(const Hook *hook, HookCall *call)
 	result = FunctionCallInvoke(fcinfo);
 	PopActiveSnapshot();
 
-	AtEOXact_GUC(false, guc_level);
 	ordflow_role_leave(saved);
 	error_context_stack = context.previous;
 	return !fcinfo->isnull && DatumGetBool(result);

@@ -22,6 +22,7 @@
 #include "storage/proc.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
+#include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/wait_event.h"
@@ -48,6 +49,9 @@ static DutyKind current;
 
 static DatabaseSlot *my_slot = NULL;
 static uint32 my_serial;
+
+/* Everything is looked at afresh, whatever is in our caches. */
+static bool caches_are_old = false;
 
 /* The user to return to after a transaction of a duty. */
 static RoleSwitch before;
@@ -204,6 +208,14 @@ ordflow_worker_blocked(bool blocked)
 	SpinLockRelease(&my_slot->mutex);
 }
 
+static void
+mark_inactive(bool inactive)
+{
+	SpinLockAcquire(&my_slot->mutex);
+	my_slot->inactive[current] = inactive;
+	SpinLockRelease(&my_slot->mutex);
+}
+
 /* ---- transactions of duties ---- */
 
 /* The extension, locked against DROP until the end of the transaction. */
@@ -223,11 +235,18 @@ ordflow_worker_begin(void)
 {
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
+
+	/* a commit wakes us before it sends its invalidations */
+	if (caches_are_old)
+		InvalidateSystemCaches();
+	caches_are_old = false;
 	if (!lock_extension() || !ordflow_activation_is_on(current))
 	{
+		mark_inactive(true);
 		CommitTransactionCommand();
 		return false;
 	}
+	mark_inactive(false);
 	pgstat_report_activity(STATE_RUNNING, ordflow_duty_part(current));
 	before = ordflow_role_enter(ordflow_owner(), false);
 	PushActiveSnapshot(GetTransactionSnapshot());
@@ -282,9 +301,10 @@ run_duty(DutyKind kind, TimestampTz noted, bool unblocked)
 	ErrorData  *volatile error = NULL;
 
 	current = kind;
+	caches_are_old = noted == DT_NOBEGIN;
 	PG_TRY();
 	{
-		turn->next = duties[kind]->run(turn->afresh ? DT_NOBEGIN : noted, unblocked);
+		turn->next = duties[kind]->run(noted, unblocked);
 		turn->afresh = false;
 		turn->rest = 0;
 	}
@@ -313,6 +333,18 @@ all_afresh(void)
 		turns[i] = (DutyTurn) {.next = DT_NOBEGIN, .afresh = true};
 }
 
+/* Since it was asked last. */
+static bool
+clock_was_set_back(void)
+{
+	static TimestampTz last = DT_NOBEGIN;
+	TimestampTz now = GetCurrentTimestamp();
+	bool		back = now < last;
+
+	last = now;
+	return back;
+}
+
 static TimestampTz
 run_duties(void)
 {
@@ -320,10 +352,12 @@ run_duties(void)
 	bool		unblocked;
 	TimestampTz next = DT_NOEND;
 
+	if (clock_was_set_back())
+		all_afresh();
 	take_notes(noted, &unblocked);
 	for (int i = 0; i < DUTY_KINDS && !ordflow_worker_leaving(); i++)
 		if (has_turn(&turns[i], noted[i], unblocked))
-			run_duty(i, noted[i], unblocked);
+			run_duty(i, turns[i].afresh ? DT_NOBEGIN : noted[i], unblocked);
 	for (int i = 0; i < DUTY_KINDS; i++)
 		next = Min(next, turns[i].next);
 	return next;
@@ -349,18 +383,17 @@ milliseconds_until(TimestampTz time)
 static void
 sleep_until(TimestampTz time)
 {
-	TimestampTz last = GetCurrentTimestamp();
-
 	while (!ordflow_worker_leaving() && announce_sleep(time))
 	{
-		TimestampTz now = GetCurrentTimestamp();
 		long		timeout = milliseconds_until(time);
 
-		if (now < last)
+		if (clock_was_set_back())
+		{
 			all_afresh();
-		if (now < last || timeout == 0)
 			break;
-		last = now;
+		}
+		if (timeout == 0)
+			break;
 		WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, timeout,
 				  PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
@@ -404,6 +437,8 @@ pin_settings(void)
 		{"search_path", ""},
 		{"session_replication_role", "origin"},
 		{"default_transaction_isolation", "read committed"},
+		{"default_transaction_read_only", "off"},
+		{"default_transaction_deferrable", "off"},
 		{"statement_timeout", "0"},
 		{"lock_timeout", "100ms"},
 		{"deadlock_timeout", "100ms"},

@@ -45,6 +45,7 @@ typedef struct DatabaseSlot
 	bool		blocked;		/* a duty waits for locks of others */
 	bool		unblocked;		/* which may be gone */
 	TimestampTz noted[DUTY_KINDS];	/* the earliest that commits brought since the duty ran */
+	bool		inactive[DUTY_KINDS];	/* found so: nobody need note anything */
 	TimestampTz next_at;		/* until when it sleeps; DT_NOBEGIN while it is at work */
 	TimestampTz since;			/* of the state */
 	int			failures;		/* ends in a row that nobody wanted */

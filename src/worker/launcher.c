@@ -47,6 +47,12 @@ PGDLLEXPORT pg_noreturn void ordflow_launcher_main(Datum arg);
 #define START_AHEAD		USECS_PER_SEC
 #define YIELD_AHEAD		(2 * START_AHEAD)
 
+/* A coordinator that always has work makes room after this long for one that waits so long. */
+#define TURN			(5 * USECS_PER_SEC)
+
+/* no retry is further ahead, unless the clock was set back */
+#define RETRY_AHEAD_MAX	(60 * USECS_PER_SEC)
+
 /* The starts that are under way or running. */
 typedef struct Started
 {
@@ -237,12 +243,18 @@ give_up(DatabaseSlot *slot)
 	SpinLockRelease(&slot->mutex);
 }
 
-/* Asks the coordinator that sleeps the longest to make room. */
+/*
+ * Asks a coordinator to make room: the one that sleeps the longest; where none sleeps for
+ * long, and somebody has waited for a turn, the one that has been there the longest.
+ */
 static void
-ask_to_yield(void)
+ask_to_yield(bool insist)
 {
-	TimestampTz latest = GetCurrentTimestamp() + YIELD_AHEAD;
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz latest = now + YIELD_AHEAD;
+	TimestampTz oldest = now - TURN;
 	DatabaseSlot *sleeper = NULL;
+	DatabaseSlot *elder = NULL;
 	Latch	   *latch = NULL;
 
 	for (int i = 0; i < WORKER_DATABASES_MAX; i++)
@@ -255,8 +267,15 @@ ask_to_yield(void)
 			latest = slot->next_at;
 			sleeper = slot;
 		}
+		if (slot->state == COORDINATOR_RUNNING && slot->since < oldest)
+		{
+			oldest = slot->since;
+			elder = slot;
+		}
 		SpinLockRelease(&slot->mutex);
 	}
+	if (sleeper == NULL && insist)
+		sleeper = elder;
 	if (sleeper == NULL)
 		return;
 	SpinLockAcquire(&sleeper->mutex);
@@ -301,34 +320,33 @@ start_wanted(void)
 	TimestampTz again = DT_NOEND;
 	TimestampTz at = DT_NOEND;
 	TimestampTz retry_at = DT_NOEND;
-	List	   *fit = NIL;
 	int			i;
 
 	while ((i = next_wanted(tried, &at, &retry_at)) >= 0)
 	{
 		DatabaseSlot *slot = &ordflow_worker_shared->slots[i];
+		List	   *fit;
 
 		tried[i] = true;
-		if (retry_at > now)
+		if (retry_at > now && retry_at - now <= RETRY_AHEAD_MAX)
 		{
 			again = Min(again, retry_at);
 			continue;
 		}
-		if (fit == NIL)
-			fit = fit_databases();
+		fit = fit_databases();
 		if (!list_member_oid(fit, slot->database))
 			give_up(slot);
 		else if (!start(i))
 		{
 			/* what has time made room for another one, or may wait for its turn */
 			if (at <= now + START_AHEAD)
-				ask_to_yield();
+				ask_to_yield(at < now - TURN);
 			else
 				slot->no_room = false;
 			again = Min(again, Max(now + RETRY_MS * 1000, Max(at, now) - START_AHEAD));
 		}
+		list_free(fit);
 	}
-	list_free(fit);
 	return again;
 }
 

@@ -46,7 +46,10 @@ clear_slot(DatabaseSlot *slot, Oid database)
 	slot->blocked = false;
 	slot->unblocked = false;
 	for (int i = 0; i < DUTY_KINDS; i++)
+	{
 		slot->noted[i] = DT_NOEND;
+		slot->inactive[i] = false;
+	}
 	slot->next_at = DT_NOEND;
 	slot->since = 0;
 	slot->failures = 0;

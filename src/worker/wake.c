@@ -5,6 +5,11 @@
  * The commit callback comes after the transaction's rows can be seen, so whoever
  * it wakes sees them.  It may neither allocate nor raise: all it does is
  * to find the slot, lower a time and set a latch.
+ *
+ * Whether a duty is active is asked then, not when the work was brought: the transaction may
+ * have been open while somebody activated it.  A coordinator that finds a duty inactive marks
+ * the slot, and unmarks it before it takes the snapshot of its next look.  So what is not noted
+ * because of the mark is in that snapshot, and a change of ordflow.activation brings that look.
  */
 #include "postgres.h"
 
@@ -15,6 +20,7 @@
 
 static TimestampTz brought[DUTY_KINDS];
 static bool brought_any = false;
+static bool afresh = false;
 static bool locked_rows = false;
 
 static void
@@ -23,6 +29,7 @@ forget(void)
 	for (int i = 0; i < DUTY_KINDS; i++)
 		brought[i] = DT_NOEND;
 	brought_any = false;
+	afresh = false;
 	locked_rows = false;
 }
 
@@ -36,9 +43,7 @@ bring(DutyKind kind, TimestampTz at)
 void
 ordflow_worker_wake(DutyKind kind, TimestampTz at)
 {
-	if (ordflow_worker_shared == NULL || at >= brought[kind])
-		return;
-	if (ordflow_activation_is_on(kind))
+	if (ordflow_worker_shared != NULL)
 		bring(kind, at);
 }
 
@@ -47,6 +52,7 @@ ordflow_wake_afresh(void)
 {
 	if (ordflow_worker_shared == NULL)
 		return;
+	afresh = true;
 	for (int i = 0; i < DUTY_KINDS; i++)
 		bring(i, DT_NOBEGIN);
 }
@@ -67,6 +73,9 @@ note(DatabaseSlot *slot, bool *launch)
 
 	for (int i = 0; i < DUTY_KINDS; i++)
 	{
+		if (slot->inactive[i] && !afresh)
+			continue;
+		slot->inactive[i] = false;
 		lowered = lowered || brought[i] < slot->noted[i];
 		slot->noted[i] = Min(slot->noted[i], brought[i]);
 		earliest = Min(earliest, brought[i]);
