@@ -37,4 +37,22 @@ UPDATE ordflow.parked SET retry_at = clock_timestamp() WHERE target = 'ttwo.sale
 SELECT ordflow.run_due();
 SELECT id, goods, money FROM ttwo.sale ORDER BY id;
 SELECT count(*) FROM ordflow.parked WHERE target = 'ttwo.sale';
+
+-- events of the same name
+CREATE TABLE ttwo.lot (id int PRIMARY KEY, goods text, money text, goods_due timestamptz, money_due timestamptz);
+CREATE INDEX ON ttwo.lot (goods_due);
+CREATE INDEX ON ttwo.lot (money_due);
+CREATE OR REPLACE FUNCTION ttwo.no(jsonb, jsonb) RETURNS void LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no'; END $$;
+SELECT ordflow.define_machine('ttwo_' || name, format('{"states": {"open": "initial", "over": "final"}, "transitions": [
+  {"from": "open", "event": "lose", "to": "over", "after": "1 h"%s}]}', effect)::jsonb)
+FROM (VALUES ('first', ', "effect": "ttwo.no(jsonb,jsonb)"'), ('second', '')) AS v (name, effect);
+SELECT ordflow.attach('ttwo.lot', 'ttwo_first', 'goods', due_column => 'goods_due');
+SELECT ordflow.attach('ttwo.lot', 'ttwo_second', 'money', due_column => 'money_due');
+INSERT INTO ttwo.lot VALUES (1, 'open', 'open', clock_timestamp(), '2100-01-01');
+SELECT ordflow.run_due();
+SELECT target, key, state_column, event, attempts FROM ordflow.parked WHERE target = 'ttwo.lot';
+UPDATE ttwo.lot SET money_due = clock_timestamp();
+SELECT ordflow.run_due();
+SELECT goods, money FROM ttwo.lot;
+SELECT state_column, attempts FROM ordflow.parked WHERE target = 'ttwo.lot';
 ROLLBACK;

@@ -53,8 +53,9 @@ SELECT 'error', 'timer', format('%s %s', p.target, p.key), format('event %s fail
               ';   -- once the cause is repaired; tried again at %4$s', p.target, p.key, p.event, p.retry_at)
 FROM ordflow.parked p
 UNION ALL
-SELECT 'warning', 'worker', w.worker, w.problem, w.fix
-FROM ordflow.worker_slots() w WHERE w.problem IS NOT NULL AND w.state <> 'off' AND NOT pg_is_in_recovery()
+SELECT 'warning', 'worker', concat_ws(' of ', w.worker, d.datname), w.problem, w.fix
+FROM ordflow.worker_slots() w LEFT JOIN pg_database d ON d.oid = w.database
+WHERE w.problem IS NOT NULL AND w.state <> 'off' AND NOT pg_is_in_recovery()
 UNION ALL
 SELECT 'warning', 'timer', 'ordflow.orders', format('%s orders are past their deadline, the oldest since %s', count(*), min(o.due_at)),
        CASE WHEN ordflow.is_active('timer') THEN 'SELECT * FROM ordflow.workers;   -- tells why no worker cancels them'

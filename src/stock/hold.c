@@ -9,8 +9,11 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/rel.h"
 
 #include "stock/stock.h"
 #include "worker/worker.h"
@@ -26,6 +29,7 @@
 PG_FUNCTION_INFO_V1(ordflow_reserve_stock);
 PG_FUNCTION_INFO_V1(ordflow_commit_stock);
 PG_FUNCTION_INFO_V1(ordflow_release_stock);
+PG_FUNCTION_INFO_V1(ordflow_hold_deadline);
 
 typedef struct Hold
 {
@@ -626,4 +630,26 @@ ordflow_release_stock(PG_FUNCTION_ARGS)
 	SPI_finish();
 
 	PG_RETURN_TEXT_P(cstring_to_text(result));
+}
+
+/* A deadline that is moved by hand; those that reserve_stock() gives are noted there too. */
+Datum
+ordflow_hold_deadline(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	TupleDesc	desc;
+	Datum		expires_at;
+	bool		never;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ||
+		!TRIGGER_FIRED_BEFORE(trigger->tg_event))
+		ereport(ERROR,
+				errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				errmsg("function ordflow.hold_deadline must be called as a BEFORE UPDATE trigger"));
+	desc = RelationGetDescr(trigger->tg_relation);
+	expires_at = SPI_getbinval(trigger->tg_newtuple, desc, SPI_fnumber(desc, "expires_at"),
+							   &never);
+	if (!never)
+		ordflow_worker_wake(DUTY_TIMER, DatumGetTimestampTz(expires_at));
+	return PointerGetDatum(trigger->tg_newtuple);
 }

@@ -73,6 +73,15 @@ COMMENT ON COLUMN ordflow.holds.state IS 'held, committed (left the shelf), rele
 COMMENT ON COLUMN ordflow.holds.expires_at IS 'From here on the hold counts as released; NULL for never.';
 COMMENT ON COLUMN ordflow.holds.ended_at IS 'When the state was written that ended it.';
 
+CREATE FUNCTION ordflow.hold_deadline()
+RETURNS trigger LANGUAGE c SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'ordflow_hold_deadline';
+COMMENT ON FUNCTION ordflow.hold_deadline() IS 'Trigger function: a hold whose expires_at was moved wakes the worker.';
+
+CREATE TRIGGER hold_deadline BEFORE UPDATE ON ordflow.holds
+    FOR EACH ROW WHEN (NEW.state = 'held' AND OLD.expires_at IS DISTINCT FROM NEW.expires_at)
+    EXECUTE FUNCTION ordflow.hold_deadline();
+
 CREATE TABLE ordflow.hold_lines (
     reference text COLLATE "C" NOT NULL,
     line_no   int NOT NULL,

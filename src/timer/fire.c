@@ -9,15 +9,18 @@
  *
  * Somebody's long transaction may hold the stock of an order that is due.  Waiting for him
  * would make the others late, so once that has happened orders are asked before whether
- * they can be done at once.
+ * they can be done at once.  Nor may code of users that takes long, or never ends, stop
+ * everything in the database: the coordinator gives each step so many seconds.
  */
 #include "postgres.h"
 
 #include "access/xact.h"
 #include "miscadmin.h"
+#include "storage/latch.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
+#include "utils/timeout.h"
 
 #include "order/order.h"
 #include "stock/stock.h"
@@ -27,6 +30,10 @@
 #define LOCK_TIMEOUT			"100ms"
 #define HURRIED_LOCK_TIMEOUT	"10ms"
 #define HURRIED_TIME			(200 * INT64CONST(1000))
+
+/* How many seconds a step of the coordinator may take; and once something has failed. */
+#define STEP_SECONDS			5
+#define HURRIED_STEP_SECONDS	1
 
 /* Objects of one state, and how they leave it. */
 typedef struct DueGroup
@@ -38,20 +45,62 @@ typedef struct DueGroup
 	int			n;
 } DueGroup;
 
-/*
- * Somebody else is in the way, so the object is left as it is.  In the coordinator that
- * is also true of what the caller of run_due() is to repeat.
- */
-static bool
-is_busy(int sqlerrcode)
+/* The time of a step is up: the handler runs in a signal. */
+static volatile sig_atomic_t step_is_over = false;
+
+bool
+ordflow_due_is_busy(int sqlerrcode)
 {
 	return sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
 		(ordflow_in_coordinator && (sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE ||
 						sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED));
 }
 
-ErrorData *
-ordflow_due_attempt(void (*attempt) (void *arg), void *arg)
+/* ---- attempts ---- */
+
+static void
+step_over(void)
+{
+	step_is_over = true;
+	InterruptPending = true;
+	QueryCancelPending = true;
+	SetLatch(MyLatch);
+}
+
+static TimeoutId
+step_timeout(void)
+{
+	static TimeoutId id = MAX_TIMEOUTS;
+
+	if (id == MAX_TIMEOUTS)
+		id = RegisterTimeout(USER_TIMEOUT, step_over);
+	return id;
+}
+
+/* seconds: 0 for no limit */
+static void
+limit_begin(int seconds)
+{
+	if (seconds == 0)
+		return;
+	step_is_over = false;
+	enable_timeout_after(step_timeout(), seconds * 1000);
+}
+
+/* A cancellation that came too late to cancel the step must cancel nothing else. */
+static void
+limit_end(int seconds)
+{
+	if (seconds == 0)
+		return;
+	disable_timeout(step_timeout(), false);
+	if (step_is_over)
+		QueryCancelPending = false;
+}
+
+/* In a subtransaction; NULL, or the error it failed with, whosever that is. */
+static ErrorData *
+try(void (*attempt) (void *arg), void *arg, int seconds)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
@@ -61,11 +110,14 @@ ordflow_due_attempt(void (*attempt) (void *arg), void *arg)
 	MemoryContextSwitchTo(context);
 	PG_TRY();
 	{
+		limit_begin(seconds);
 		attempt(arg);
+		limit_end(seconds);
 		ReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
 	{
+		limit_end(seconds);
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
 		FlushErrorState();
@@ -74,10 +126,38 @@ ordflow_due_attempt(void (*attempt) (void *arg), void *arg)
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
 	CurrentResourceOwner = owner;
+	return error;
+}
 
+static ErrorData *
+raise_the_callers(ErrorData *error)
+{
 	if (error != NULL && ordflow_error_is_callers(error->sqlerrcode) &&
-		!is_busy(error->sqlerrcode))
+		!ordflow_due_is_busy(error->sqlerrcode))
 		ReThrowError(error);
+	return error;
+}
+
+ErrorData *
+ordflow_due_attempt(void (*attempt) (void *arg), void *arg)
+{
+	return raise_the_callers(try(attempt, arg, 0));
+}
+
+/*
+ * In the coordinator nobody is there to repeat a step, so whatever it raises is its own failure,
+ * and so is that it takes too long.
+ */
+static ErrorData *
+attempt_step(void (*attempt) (void *arg), void *arg, int seconds)
+{
+	ErrorData  *error;
+
+	if (!ordflow_in_coordinator)
+		return ordflow_due_attempt(attempt, arg);
+	error = try(attempt, arg, seconds);
+	if (error != NULL && error->sqlerrcode == ERRCODE_QUERY_CANCELED && step_is_over)
+		error->message = psprintf("the step takes longer than %d s", seconds);
 	return error;
 }
 
@@ -174,7 +254,7 @@ settle_alone(DueGroup *group, const ErrorData *error)
 	DueRun	   *run = group->run;
 
 	run->settled = true;
-	if (is_busy(error->sqlerrcode))
+	if (ordflow_due_is_busy(error->sqlerrcode))
 		return;
 	ordflow_parked_add(run, group->objects, 1,
 					   group->timeout != NULL ? group->timeout->event : NO_EVENT,
@@ -192,7 +272,7 @@ fire_in_halves(DueGroup *group)
 	check_stack_depth();
 	if (has_given_up(group->run))
 		return;
-	error = ordflow_due_attempt(fire_group, group);
+	error = attempt_step(fire_group, group, HURRIED_STEP_SECONDS);
 	if (error == NULL)
 		return;
 	if (group->n == 1)
@@ -306,20 +386,21 @@ limit_waiting(const DueRun *run, const char *lock_timeout)
 ErrorData *
 ordflow_due_fire(DueRun *run)
 {
+	int			seconds = run->search.limit > 1 ? STEP_SECONDS : HURRIED_STEP_SECONDS;
 	ErrorData  *error;
 
 	limit_waiting(run, LOCK_TIMEOUT);
-	error = ordflow_due_attempt(lock_and_fire, run);
-	if (error != NULL && is_busy(error->sqlerrcode) && !run->careful)
+	error = attempt_step(lock_and_fire, run, seconds);
+	if (error != NULL && ordflow_due_is_busy(error->sqlerrcode) && !run->careful)
 	{
 		run->careful = true;
-		error = ordflow_due_attempt(lock_and_fire, run);
+		error = attempt_step(lock_and_fire, run, seconds);
 	}
 	if (error != NULL)
 	{
 		limit_waiting(run, HURRIED_LOCK_TIMEOUT);
 		run->give_up_at = GetCurrentTimestamp() + HURRIED_TIME;
-		error = ordflow_due_attempt(lock_objects, run);
+		error = attempt_step(lock_objects, run, HURRIED_STEP_SECONDS);
 		if (error != NULL)
 			return error;
 		fire_objects(run, true);

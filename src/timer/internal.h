@@ -119,6 +119,12 @@ typedef struct DueRun
  */
 extern ErrorData *ordflow_due_fire(DueRun *run);
 
+/*
+ * Somebody else is in the way, so what failed is left as it is.  In the coordinator that is
+ * also true of what the caller of run_due() is to repeat.
+ */
+extern bool ordflow_due_is_busy(int sqlerrcode);
+
 /* Runs it in a subtransaction; NULL, or the error it failed with; raises what is the caller's. */
 extern ErrorData *ordflow_due_attempt(void (*attempt) (void *arg), void *arg);
 
@@ -134,11 +140,14 @@ extern void ordflow_parked_add(const DueRun *run, const DueObject *objects, int 
 							   const char *event, int sqlerrcode, const char *message);
 
 /*
- * Forgets what was ready and has been looked at: it has fired, or somebody else has
- * fired it, moved its deadline or deleted it, or works on it now.  keys: text[], or 0 for
- * all.
+ * After a run that looked at keys which were ready, and rows that are due after it.  Forgets the
+ * keys that are not due any more: they have fired, or somebody else has fired them, moved their
+ * deadline or deleted them.  The others stay as they are, somebody works on them or there was no
+ * time: the coordinator comes back to them in a second.  Returns how many of the rows were
+ * not ready; they are put first.  Sorts the keys.
  */
-extern void ordflow_parked_remove(const DueTable *table, TimestampTz now, Datum keys);
+extern int	ordflow_parked_settle(const DueTable *table, TimestampTz now, const char **ready,
+								  int nready, DueRow *rows, int n);
 
 /* The keys of a run's objects as text[]. */
 extern Datum ordflow_due_key_texts(const DueTable *table, const DueObject *objects, int n);

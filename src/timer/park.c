@@ -8,6 +8,7 @@
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 
 #include "timer/internal.h"
@@ -15,26 +16,37 @@
 
 PG_FUNCTION_INFO_V1(ordflow_parked_changed);
 
-/* parked by this machine: another one on the table has events of its own */
-#define BY_MACHINE(param) \
-	" AND (event = '" NO_EVENT "' OR EXISTS " \
-	"(SELECT FROM ordflow.transitions AS t WHERE t.machine = " param " AND t.event = p.event))"
+/* the most bytes of a message that are kept */
+#define ERROR_MAX 2000
+
+/* how long what could not be tried is left alone */
+#define POSTPONED USECS_PER_SEC
 
 static Statement read_parked = {
-	.sql = "SELECT key, retry_at FROM ordflow.parked AS p WHERE target = $1" BY_MACHINE("$2"),
+	.sql = "SELECT key, retry_at FROM ordflow.parked WHERE target = $1 AND state_column = $2",
 	.nargs = 2,
 	.argtypes = {TEXTOID, TEXTOID}
 };
 
 static Statement remove_parked = {
-	.sql = "DELETE FROM ordflow.parked AS p WHERE target = $1" BY_MACHINE("$2")
-	" AND retry_at <= $3 AND ($4 IS NULL OR key = ANY ($4))",
+	.sql = "DELETE FROM ordflow.parked WHERE target = $1 AND state_column = $2 "
+	"AND retry_at <= $3 AND key = ANY ($4)",
 	.nargs = 4,
 	.argtypes = {TEXTOID, TEXTOID, TIMESTAMPTZOID, TEXTARRAYOID}
 };
 
+static Statement postpone_parked = {
+	.sql = "UPDATE ordflow.parked SET retry_at = $5 WHERE target = $1 AND state_column = $2 "
+	"AND retry_at <= $3 AND key = ANY ($4)",
+	.nargs = 5,
+	.argtypes = {TEXTOID, TEXTOID, TIMESTAMPTZOID, TEXTARRAYOID, TIMESTAMPTZOID}
+};
+
+/* A row that somebody changes holds up nothing. */
 static Statement remove_stale = {
-	.sql = "DELETE FROM ordflow.parked WHERE retry_at < $1 - interval '1 day'",
+	.sql = "DELETE FROM ordflow.parked WHERE ctid = ANY (ARRAY("
+	"SELECT ctid FROM ordflow.parked WHERE retry_at < $1 - interval '1 day' "
+	"FOR UPDATE SKIP LOCKED))",
 	.nargs = 1,
 	.argtypes = {TIMESTAMPTZOID}
 };
@@ -42,19 +54,20 @@ static Statement remove_stale = {
 /* 1 s, 2 s, 4 s ... 1 hour */
 static Statement add_parked = {
 	.sql = "INSERT INTO ordflow.parked AS p "
-	"(target, key, event, attempts, retry_at, sqlstate, error) "
-	"SELECT $1, u.key, $3, 1, $4 + interval '1 second', $5, $6 FROM unnest($2) AS u (key) "
-	"ON CONFLICT (target, key, event) DO UPDATE SET attempts = p.attempts + 1, "
+	"(target, state_column, key, event, attempts, retry_at, sqlstate, error) "
+	"SELECT $1, $7, u.key, $3, 1, $4 + interval '1 second', $5, $6 FROM unnest($2) AS u (key) "
+	"ON CONFLICT (target, state_column, key_hash, event) DO UPDATE SET attempts = p.attempts + 1, "
 	"retry_at = $4 + least(interval '1 hour', interval '1 second' * 2 ^ least(p.attempts, 12)), "
 	"sqlstate = excluded.sqlstate, error = excluded.error",
-	.nargs = 6,
-	.argtypes = {TEXTOID, TEXTARRAYOID, TEXTOID, TIMESTAMPTZOID, TEXTOID, TEXTOID}
+	.nargs = 7,
+	.argtypes = {TEXTOID, TEXTARRAYOID, TEXTOID, TIMESTAMPTZOID, TEXTOID, TEXTOID, TEXTOID}
 };
 
+/* Of two machines on one table each has a column of its own. */
 static Datum
-machine_name(const DueTable *table)
+state_column(const DueTable *table)
 {
-	return CStringGetTextDatum(table->target->machine != NULL ? table->target->machine : "");
+	return CStringGetTextDatum(table->target->machine != NULL ? table->target->state_column : "");
 }
 
 /* As for the caller's own queries, in his memory context after it too. */
@@ -71,7 +84,7 @@ execute(Statement *statement, Datum *values, const char *nulls)
 void
 ordflow_parked_read(DueTable *table, TimestampTz now)
 {
-	Datum		values[2] = {CStringGetTextDatum(table->name), machine_name(table)};
+	Datum		values[2] = {CStringGetTextDatum(table->name), state_column(table)};
 	uint64		n = execute(&read_parked, values, NULL);
 	const char **waiting = palloc(sizeof(char *) * Max(n, 1));
 	bool		isnull;
@@ -100,14 +113,16 @@ void
 ordflow_parked_add(const DueRun *run, const DueObject *objects, int n, const char *event,
 				   int sqlerrcode, const char *message)
 {
-	Datum		values[6];
+	int			length = pg_mbcliplen(message, strlen(message), ERROR_MAX);
+	Datum		values[7];
 
 	values[0] = CStringGetTextDatum(run->table->name);
 	values[1] = ordflow_due_key_texts(run->table, objects, n);
 	values[2] = CStringGetTextDatum(event);
 	values[3] = TimestampTzGetDatum(run->now);
 	values[4] = CStringGetTextDatum(unpack_sql_state(sqlerrcode));
-	values[5] = CStringGetTextDatum(message);
+	values[5] = PointerGetDatum(cstring_to_text_with_len(message, length));
+	values[6] = state_column(run->table);
 	execute(&add_parked, values, NULL);
 	if (ordflow_in_coordinator)
 		ordflow_figures_failed(sqlerrcode, message);
@@ -115,19 +130,57 @@ ordflow_parked_add(const DueRun *run, const DueObject *objects, int n, const cha
 		ordflow_worker_wake(DUTY_TIMER, run->now + USECS_PER_SEC);
 }
 
-void
-ordflow_parked_remove(const DueTable *table, TimestampTz now, Datum keys)
+static void
+change(Statement *statement, const DueTable *table, TimestampTz now, const char **keys, int n)
 {
-	Datum		values[4];
-	char		nulls[4] = {' ', ' ', ' ', keys == (Datum) 0 ? 'n' : ' '};
+	Datum		values[5];
 
-	if (table->nready == 0)
+	if (n == 0)
 		return;
 	values[0] = CStringGetTextDatum(table->name);
-	values[1] = machine_name(table);
+	values[1] = state_column(table);
 	values[2] = TimestampTzGetDatum(now);
-	values[3] = keys;
-	execute(&remove_parked, values, nulls);
+	values[3] = ordflow_text_array(keys, n);
+	values[4] = TimestampTzGetDatum(now + POSTPONED);
+	execute(statement, values, NULL);
+}
+
+static int
+compare_keys(const void *a, const void *b)
+{
+	return strcmp(*(const char *const *) a, *(const char *const *) b);
+}
+
+static bool
+contains(const char **keys, int n, const char *key)
+{
+	return bsearch(&key, keys, n, sizeof(char *), compare_keys) != NULL;
+}
+
+int
+ordflow_parked_settle(const DueTable *table, TimestampTz now, const char **ready, int nready,
+					  DueRow *rows, int n)
+{
+	const char **due = palloc(sizeof(char *) * Max(n, 1));
+	const char **done = palloc(sizeof(char *) * Max(nready, 1));
+	int			ndue = 0;
+	int			ndone = 0;
+	int			nothers = 0;
+
+	qsort(ready, nready, sizeof(char *), compare_keys);
+	for (int i = 0; i < n; i++)
+		if (contains(ready, nready, rows[i].key))
+			due[ndue++] = rows[i].key;
+		else
+			rows[nothers++] = rows[i];
+	qsort(due, ndue, sizeof(char *), compare_keys);
+	for (int i = 0; i < nready; i++)
+		if (!contains(due, ndue, ready[i]))
+			done[ndone++] = ready[i];
+	change(&remove_parked, table, now, done, ndone);
+	if (ordflow_in_coordinator)
+		change(&postpone_parked, table, now, due, ndue);
+	return nothers;
 }
 
 void

@@ -17,24 +17,18 @@ PG_FUNCTION_INFO_V1(ordflow_run_due);
 #define DUE_ROWS_MAX 100000
 
 static void
-forget_ready(const DueRun *run)
+settle_ready(void *arg)
 {
+	const DueRun *run = arg;
 	const DueTable *table = run->table;
-	DueObject  *fired;
-	int			n = 0;
+	DueSearch	search = {
+		.keys = table->ready, .nkeys = table->nready,
+		.until = run->search.until, .limit = table->nready
+	};
+	DueRow	   *rows;
+	int			n = ordflow_due_read(table, &search, &rows);
 
-	if (table->nready == 0)
-		return;
-	if (run->nobjects < run->search.limit)
-	{
-		ordflow_parked_remove(table, run->search.until, (Datum) 0);
-		return;
-	}
-	fired = palloc(sizeof(DueObject) * run->nobjects);
-	for (int i = 0; i < run->nobjects; i++)
-		if (run->objects[i].fired)
-			fired[n++] = run->objects[i];
-	ordflow_parked_remove(table, run->search.until, ordflow_due_key_texts(table, fired, n));
+	ordflow_parked_settle(table, search.until, table->ready, table->nready, rows, n);
 }
 
 /* A table that somebody has locked is left for the next call, so that it holds up no other. */
@@ -65,7 +59,8 @@ run_table(const MachineTarget *target, TimestampTz now, int max_rows)
 		ordflow_due_warn_failed(&table, error);
 		return 0;
 	}
-	forget_ready(&run);
+	if (table.nready > 0)
+		ordflow_due_attempt(settle_ready, &run);
 	return run.nfired;
 }
 

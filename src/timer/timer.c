@@ -255,14 +255,38 @@ take_rest(Watch *watch, int64 min, int64 max)
 	watch->not_before = GetCurrentTimestamp() + watch->rest;
 }
 
-/* The table cannot be read; what has been tried in vain will be found again. */
+/* What has been tried in vain will be found again. */
+static void
+start_over(Watch *watch)
+{
+	retries_clear(watch);
+	watch->next = watch->parked_at = DT_NOBEGIN;
+}
+
+/* The table cannot be read, or what becomes of its rows not be written. */
 static void
 table_failed(Watch *watch)
 {
-	retries_clear(watch);
-	watch->next = DT_NOBEGIN;
+	start_over(watch);
 	watch->warned = true;
 	take_rest(watch, REST_MIN, REST_MAX);
+}
+
+/* Nothing of the round is certain. */
+static void
+round_failed(Watch *watch, const DueTable *table, const ErrorData *error)
+{
+	if (ordflow_due_is_busy(error->sqlerrcode))
+	{
+		start_over(watch);
+		watch->locked = true;
+		take_rest(watch, RETRY_MIN, RETRY_MAX);
+		return;
+	}
+	if (!watch->warned)
+		ordflow_due_warn_failed(table, error);
+	ordflow_figures_failed(error->sqlerrcode, error->message);
+	table_failed(watch);
 }
 
 /* Fires what the run's search finds, and learns what is parked after it. */
@@ -273,10 +297,7 @@ fire(Watch *watch, DueRun *run)
 
 	if (error != NULL)
 	{
-		if (!watch->warned)
-			ordflow_due_warn_failed(run->table, error);
-		ordflow_figures_failed(error->sqlerrcode, error->message);
-		table_failed(watch);
+		round_failed(watch, run->table, error);
 		return false;
 	}
 	if (run->nparked > 0)
@@ -326,10 +347,13 @@ fire_again(Watch *watch, DueRun *run, TimestampTz now)
 	run->careful = true;
 	if (!fire(watch, run))
 		return;
-	ordflow_parked_remove(table, now, ordflow_text_array(keys, nready));
-	if (more_ready)
-		watch->parked_at = now;
 	n = ordflow_due_read(table, &run->search, &rows);
+	if (nready > 0)
+	{
+		n = ordflow_parked_settle(table, now, keys, nready, rows, n);
+		ordflow_parked_read(table, now);
+		watch->parked_at = more_ready ? now : table->retry_at;
+	}
 	put_off(watch, run, rows, n);
 }
 
@@ -414,11 +438,6 @@ do_round(Watch *watch, DueRun *run)
 		fire_again(watch, run, now);
 	else if (watch->next <= now)
 		fire_due(watch, run, now);
-	if (watch->not_before == DT_NOBEGIN)
-	{
-		watch->rest = 0;
-		watch->warned = false;
-	}
 }
 
 static void
@@ -434,6 +453,55 @@ adapt(Watch *watch, const DueRun *run, int64 elapsed)
 
 /* False: there is nothing to do here. */
 static bool
+do_transaction(Watch *watch, DueRun *run)
+{
+	if (!ordflow_worker_begin())
+		return false;
+	SPI_connect();
+	MemoryContextSwitchTo(turn);
+	if (!reload)
+		do_round(watch, run);
+	SPI_finish();
+	ordflow_worker_commit();
+
+	/* it was read and written, if it was opened */
+	if (run->table->name != NULL && watch->not_before == DT_NOBEGIN)
+	{
+		watch->rest = 0;
+		watch->warned = false;
+	}
+	return true;
+}
+
+/* An error, or a cancellation, is the table's, and the others go on. */
+static bool
+try_transaction(Watch *watch, DueRun *run)
+{
+	DueTable   *table = run->table;
+	ErrorData  *volatile error = NULL;
+	volatile bool active = true;
+
+	PG_TRY();
+	{
+		active = do_transaction(watch, run);
+	}
+	PG_CATCH();
+	{
+		error = ordflow_worker_abort(turn);
+	}
+	PG_END_TRY();
+	if (error != NULL)
+	{
+		run->nfired = 0;
+		if (table->name == NULL)
+			table->name = psprintf("%u", watch->target.relid);
+		round_failed(watch, table, error);
+	}
+	return active;
+}
+
+/* False: there is nothing to do here. */
+static bool
 round_of(Watch *watch)
 {
 	TimestampTz start = GetCurrentTimestamp();
@@ -441,15 +509,8 @@ round_of(Watch *watch)
 	DueTable	table = {0};
 	DueRun		run = {.table = &table};
 
-	if (!ordflow_worker_begin())
+	if (!try_transaction(watch, &run))
 		return false;
-	SPI_connect();
-	MemoryContextSwitchTo(turn);
-	if (!reload)
-		do_round(watch, &run);
-	SPI_finish();
-	ordflow_worker_commit();
-
 	ordflow_figures_fired(&run);
 	end = GetCurrentTimestamp();
 	adapt(watch, &run, end - start);

@@ -8,7 +8,9 @@ CREATE TABLE ordflow.parked (
     retry_at timestamptz NOT NULL,
     sqlstate text NOT NULL,
     error    text NOT NULL,
-    CONSTRAINT parked_pkey PRIMARY KEY (target, key, event)
+    state_column text COLLATE "C" DEFAULT '' NOT NULL,
+    key_hash bytea GENERATED ALWAYS AS (sha256(replace(key, E'\\', E'\\\\')::bytea)) STORED,
+    CONSTRAINT parked_pkey PRIMARY KEY (target, state_column, key_hash, event)
 );
 COMMENT ON TABLE ordflow.parked IS
 'Objects whose timeout failed: each is tried again at retry_at, after 1 second, doubling to 1 hour, and leaves this table when it succeeds or is not due any more. Setting retry_at to now(), or deleting the row, has it tried at once.';
@@ -17,6 +19,9 @@ COMMENT ON COLUMN ordflow.parked.key IS 'The row''s key as text.';
 COMMENT ON COLUMN ordflow.parked.event IS
 'The event that failed; "timeout" where the state has none that fires by itself.';
 COMMENT ON COLUMN ordflow.parked.sqlstate IS 'The SQLSTATE of the last failure.';
+COMMENT ON COLUMN ordflow.parked.error IS 'The message of the last failure, its first 2000 bytes.';
+COMMENT ON COLUMN ordflow.parked.state_column IS 'The column that the timeout would change: a table may have two machines. Empty for a hold.';
+COMMENT ON COLUMN ordflow.parked.key_hash IS 'SHA-256 of key, which may be too long for an index.';
 
 CREATE FUNCTION ordflow.parked_changed()
 RETURNS trigger LANGUAGE c SET search_path = pg_catalog, pg_temp

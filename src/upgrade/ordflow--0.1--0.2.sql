@@ -116,6 +116,27 @@ CREATE TRIGGER order_deadline BEFORE UPDATE ON ordflow.orders
         AND (OLD.due_at IS DISTINCT FROM NEW.due_at OR OLD.expires_at IS DISTINCT FROM NEW.expires_at))
     EXECUTE FUNCTION ordflow.order_deadline();
 
+CREATE FUNCTION ordflow.hold_deadline()
+RETURNS trigger LANGUAGE c SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'ordflow_hold_deadline';
+COMMENT ON FUNCTION ordflow.hold_deadline() IS 'Trigger function: a hold whose expires_at was moved wakes the worker.';
+
+CREATE TRIGGER hold_deadline BEFORE UPDATE ON ordflow.holds
+    FOR EACH ROW WHEN (NEW.state = 'held' AND OLD.expires_at IS DISTINCT FROM NEW.expires_at)
+    EXECUTE FUNCTION ordflow.hold_deadline();
+
+/* What is parked is parked by machine, under a key of any length.  It comes again at once. */
+
+DELETE FROM ordflow.parked;
+ALTER TABLE ordflow.parked
+    DROP CONSTRAINT parked_pkey,
+    ADD COLUMN state_column text COLLATE "C" DEFAULT '' NOT NULL,
+    ADD COLUMN key_hash bytea GENERATED ALWAYS AS (sha256(replace(key, E'\\', E'\\\\')::bytea)) STORED,
+    ADD CONSTRAINT parked_pkey PRIMARY KEY (target, state_column, key_hash, event);
+COMMENT ON COLUMN ordflow.parked.error IS 'The message of the last failure, its first 2000 bytes.';
+COMMENT ON COLUMN ordflow.parked.state_column IS 'The column that the timeout would change: a table may have two machines. Empty for a hold.';
+COMMENT ON COLUMN ordflow.parked.key_hash IS 'SHA-256 of key, which may be too long for an index.';
+
 CREATE FUNCTION ordflow.parked_changed()
 RETURNS trigger LANGUAGE c SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'ordflow_parked_changed';
@@ -204,8 +225,9 @@ SELECT 'error', 'timer', format('%s %s', p.target, p.key), format('event %s fail
               ';   -- once the cause is repaired; tried again at %4$s', p.target, p.key, p.event, p.retry_at)
 FROM ordflow.parked p
 UNION ALL
-SELECT 'warning', 'worker', w.worker, w.problem, w.fix
-FROM ordflow.worker_slots() w WHERE w.problem IS NOT NULL AND w.state <> 'off' AND NOT pg_is_in_recovery()
+SELECT 'warning', 'worker', concat_ws(' of ', w.worker, d.datname), w.problem, w.fix
+FROM ordflow.worker_slots() w LEFT JOIN pg_database d ON d.oid = w.database
+WHERE w.problem IS NOT NULL AND w.state <> 'off' AND NOT pg_is_in_recovery()
 UNION ALL
 SELECT 'warning', 'timer', 'ordflow.orders', format('%s orders are past their deadline, the oldest since %s', count(*), min(o.due_at)),
        CASE WHEN ordflow.is_active('timer') THEN 'SELECT * FROM ordflow.workers;   -- tells why no worker cancels them'
@@ -236,7 +258,7 @@ COMMENT ON FUNCTION ordflow.attach(regclass, text, name, name, name) IS
 REVOKE ALL ON ordflow.activation, ordflow.workers, ordflow.timer_status FROM PUBLIC;
 REVOKE ALL ON SEQUENCE ordflow.activation_id_seq FROM PUBLIC;
 REVOKE ALL ON FUNCTION ordflow.activation_changed(), ordflow.activate(), ordflow.deactivate(), ordflow.is_active(text),
-    ordflow.worker_slots(), ordflow.timer_figures(), ordflow.parked_changed() FROM PUBLIC;
+    ordflow.worker_slots(), ordflow.timer_figures(), ordflow.parked_changed(), ordflow.hold_deadline() FROM PUBLIC;
 
 -- whoever holds all of a part will hold all that it has now
 SELECT set_config('update.holders', coalesce(json_agg(h), '[]')::text, true)

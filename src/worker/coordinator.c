@@ -264,23 +264,31 @@ ordflow_worker_commit(void)
 	pgstat_report_activity(STATE_IDLE, NULL);
 }
 
+ErrorData *
+ordflow_worker_abort(MemoryContext context)
+{
+	ErrorData  *error;
+
+	HOLD_INTERRUPTS();
+	MemoryContextSwitchTo(context);
+	error = CopyErrorData();
+	AbortOutOfAnyTransaction();
+	FlushErrorState();
+	pgstat_report_activity(STATE_IDLE, NULL);
+	RESUME_INTERRUPTS();
+	MemoryContextSwitchTo(context);
+	return error;
+}
+
 /* ---- turns ---- */
 
 static ErrorData *
 take_error(void)
 {
-	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
-	ErrorData  *error;
-
 	HOLD_INTERRUPTS();
-	error = CopyErrorData();
 	EmitErrorReport();
-	AbortOutOfAnyTransaction();
-	FlushErrorState();
-	pgstat_report_activity(STATE_IDLE, NULL);
 	RESUME_INTERRUPTS();
-	MemoryContextSwitchTo(old);
-	return error;
+	return ordflow_worker_abort(TopMemoryContext);
 }
 
 static void

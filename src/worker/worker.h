@@ -75,6 +75,12 @@ extern void ordflow_worker_activate(DutyKind kind);
 extern bool ordflow_worker_begin(void);
 extern void ordflow_worker_commit(void);
 
+/*
+ * In PG_CATCH: takes the error, copied into that context, and ends the transaction, so that the
+ * duty may go on with something else.  Nothing is logged.
+ */
+extern ErrorData *ordflow_worker_abort(MemoryContext context);
+
 /* True when the coordinator was asked to leave: return from run() soon, with any time. */
 extern bool ordflow_worker_leaving(void);
 
