@@ -18,7 +18,8 @@ my @need_preload = (
 	"commit_stock('r')", "release_stock('r')", "quote_order('c', $lines)",
 	"submit_order('c', $lines)", "submit_orders('[]')", "pay_order(1, 'bank', 't', 1)",
 	"ship_order(1, 'post', 'p')", 'confirm_order(1)', 'cancel_order(1)', 'expire_order(1)',
-	"extend_order(1, '1 hour')", "add_charge(1, 'c', 1)", 'refund_order(1)', 'run_due()');
+	"extend_order(1, '1 hour')", "add_charge(1, 'c', 1)", 'refund_order(1)', 'run_due()',
+	'activate()', 'deactivate()');
 raises($node, "SELECT ordflow.$_", 'OF008', "$_ raises OF008") for @need_preload;
 
 my (undef, undef, $err) = $node->psql('postgres', "SELECT ordflow.submit_order('c', $lines)");
@@ -27,10 +28,12 @@ like($err, qr/shared_preload_libraries = 'ordflow'/, 'the error brings the line'
 my @need_nothing = (
 	"create_coupon('C', 'percent', 10)", "alter_coupon('C', '{}')", "set_purchase_limit('A', 1)",
 	"check_machine('order')", 'diagram()', 'audit()', "grant_access('pg_monitor', 'orders')",
-	"revoke_access('pg_monitor', 'orders')");
+	"revoke_access('pg_monitor', 'orders')", "is_active('timer')");
 is(sqlstate($node, "SELECT * FROM ordflow.$_"), '', "$_ works") for @need_nothing;
 is(answer($node, 'SELECT * FROM ordflow.' . $_), '', "$_ can be read")
   for qw(orders stock_levels reservations payments refunds order_history);
+is(answer($node, "SELECT worker, state, problem FROM ordflow.workers WHERE worker = 'launcher'"),
+	'launcher|off|ordflow is not preloaded', 'workers says why there is none');
 raises($node, "SELECT ordflow.order_id('none')", 'OF004', 'order_id() works');
 
 is(answer($node, 'SELECT severity, part, object FROM ordflow.doctor()'),

@@ -42,6 +42,7 @@ sub restores
 		: [ 'psql', '-Xq', '-v', 'ON_ERROR_STOP=1', '-d', $db, '-o', "$file.out", '-f', $file ],
 		"$name: restore");
 	same_checksums(checksums($target, $db), $rows, $name);
+	is(answer($target, "SELECT ordflow.is_active('timer')", $db), 'f', "$name: it sleeps");
 	audits_clean($target, $name, $db);
 	return;
 }
@@ -67,9 +68,13 @@ sub goes_on_selling
 		'with its effect');
 	$is->(q(ordflow.fire('ordflow.orders', '9', 'release')), 'pending_shipment',
 		'the machine order has the event that the shop added');
-	$is->(q(ordflow.run_due()), 5, 'what is overdue is done: three orders, a receipt, a hold');
-	$is->(q(target, key, sqlstate FROM ordflow.parked), 'shop.repairs|4|42704',
-		'but the effect of the role that is not there');
+	becomes($target, q(SELECT event, count(*), (SELECT state FROM ordflow.holds
+		WHERE reference = 'cart:overdue') FROM ordflow.order_history
+		WHERE actor = 'ordflow coordinator' GROUP BY 1 ORDER BY 1),
+		"confirm|1|expired\nexpire|3|expired",
+		"$db: the worker does what is overdue: a receipt, three orders, a hold", $db);
+	becomes($target, q(SELECT target, key, sqlstate FROM ordflow.parked), 'shop.repairs|4|42704',
+		"$db: but the effect of the role that is not there", $db);
 	raises($target, q(UPDATE shop.repairs SET status = 'done' WHERE id = 2), 'OF001',
 		"$db: the attached table refuses what is not legal", $db);
 	raises($target, q(UPDATE shop.repairs SET status = 'open' WHERE id = 2), 'OF009',

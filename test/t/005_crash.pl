@@ -32,8 +32,9 @@ sub crash
 	$open->query(qq(BEGIN; SELECT ordflow.submit_order('open', '[{"sku": "vase", "quantity": 1,
 		"unit_price": 1}]');));
 
-	$node->poll_query_until('postgres', 'SELECT count(*) >= ' . ACKNOWLEDGED * $round
-		. ' FROM ordflow.payments') or die 'the clients do nothing';
+	$node->poll_query_until('postgres', 'SELECT count(*) >= ' . ACKNOWLEDGED
+		. " FROM ordflow.payments WHERE transaction_id LIKE '$round.%'")
+	  or die 'the clients do nothing';
 	my @pids = split /\n/, answer($node, 'SELECT pid FROM pg_stat_activity');
 	$node->kill9;
 	kill KILL => @pids;

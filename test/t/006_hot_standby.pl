@@ -1,4 +1,5 @@
-# On a hot standby everything can be read and every verb raises 25006; promoted, it sells.
+# On a hot standby everything can be read and every verb raises 25006; promoted, it sells. Its
+# workers start with the promotion.
 use strict;
 use warnings;
 use FindBin;
@@ -34,7 +35,7 @@ my @verbs = (
 	"set_purchase_limit('lamp', 1)", 'run_due()', "fire('shop.repairs', '1', 'finish')",
 	"define_machine('m', '{\"states\": {\"a\": \"initial\"}, \"transitions\": []}')",
 	"add_effect('order', 'ship', 'shop.note(jsonb,jsonb)')", "detach('shop.repairs')",
-	"grant_access('pg_monitor', 'read')");
+	"grant_access('pg_monitor', 'read')", 'activate()', 'deactivate()');
 raises($standby, "SELECT ordflow.$_", '25006', "$_ raises 25006") for @verbs;
 raises($primary, "BEGIN READ ONLY; SELECT ordflow.submit_order('c', $lines)", '25006',
 	'so does a read-only transaction on the primary');
@@ -48,17 +49,32 @@ my @reads = (
 	"SELECT * FROM ordflow.available_events('shop.repairs', '1')",
 	"SELECT * FROM ordflow.check_machine('repair')",
 	"SELECT * FROM ordflow.attach_report('shop.notes', 'repair', 'event')",
-	'SELECT part, object FROM ordflow.doctor()');
+	'SELECT part, object FROM ordflow.doctor()', "SELECT ordflow.is_active('timer')");
 is(answer($standby, $_), answer($primary, $_), "reads the same: $_") for @reads;
 # sequences run ahead on a standby
 same_checksums((map { checksums($_, 'postgres') =~ s/^.*_seq\|.*$//gmr } $standby, $primary),
 	'the standby');
 
+
+answer($primary, 'CREATE DATABASE live');
+answer($primary, q(CREATE EXTENSION ordflow; SELECT ordflow.receive_stock('lamp', 10)), 'live');
+order_lamp($primary, 'live', '3 s');
+$primary->wait_for_catchup($standby);
 $primary->stop('immediate');
+becomes($standby, 'SELECT clock_timestamp() > expires_at, state FROM ordflow.orders',
+	't|pending_payment', 'on the standby a deadline passes', 'live');
+is(answer($standby, q(SELECT count(*) FROM pg_stat_activity WHERE backend_type ~ '^ordflow')), 0,
+	'no worker is there');
+is( answer($standby, q(SELECT state, problem, fix FROM ordflow.workers
+		WHERE worker = 'launcher')), 'not running|the server is in recovery|',
+	'the view says why');
 $standby->promote;
+all_cancelled($standby, 'live', 'promoted');
+audits_clean($standby, 'promoted, active', 'live');
 is(answer($standby, "SELECT ordflow.submit_order('c', $lines) > 30"), 't', 'promoted, it sells');
 is(answer($standby, "SELECT ordflow.pay_order(2, 'bank', 'new', 57.53)"), 'applied', 'and is paid');
 is(answer($standby, 'SELECT ordflow.run_due()'), 5, 'and does what is due');
+is(worker_complaints($standby), '', 'the workers have complained of nothing');
 audits_clean($standby, 'promoted');
 
 done_testing();

@@ -1,6 +1,7 @@
 -- test/t/lib/shop.sql: a shop in full swing, every kind of row that a dump has to carry. What the
--- tests call it by: orders have numbers, "overdue" ones are past their deadline.
+-- tests call it by: orders have numbers, "overdue" ones are past their deadline. No worker touches them.
 CREATE EXTENSION ordflow;
+SELECT ordflow.deactivate();
 CREATE SCHEMA shop;
 
 -- effects: of the shop's owner, and of a role that has left
