@@ -214,7 +214,9 @@ sub restore
 {
 	my ($from, $to) = @_;
 	my $file = "$dir/$from.sql";
-	$node->command_ok([ 'pg_dump', '-f', $file, $from ], "$from is dumped");
+	# what is parked has a column more in the newer version, and comes again by itself
+	$node->command_ok([ 'pg_dump', '--exclude-table-data=ordflow.parked', '-f', $file, $from ],
+		"$from is dumped");
 	$node->psql($to, PostgreSQL::Test::Utils::slurp_file($file), on_error_die => 1);
 	return;
 }
