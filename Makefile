@@ -9,6 +9,7 @@ OBJS := $(patsubst %.c,%.o,$(wildcard src/*.c src/*/*.c))
 # The order is the dependency order: a reference to a later fragment fails at CREATE EXTENSION.
 FRAGMENTS = src/base/schema.sql \
 	src/worker/worker.sql \
+	src/counter/counter.sql \
 	src/machine/machine.sql \
 	src/stock/stock.sql \
 	src/coupon/coupon.sql \
@@ -95,6 +96,9 @@ demo:
 test:
 	@test/run $(SUITE)
 
+torture:
+	@test/torture/run
+
 memcheck:
 	@test/memcheck
 
@@ -110,7 +114,11 @@ bench-timers:
 bench-neighbour:
 	@bench/neighbour
 
+bench-stock:
+	@bench/stock
+
 tidy:
 	@test/tidy
 
-.PHONY: demo test memcheck test-versions bench-orders bench-timers bench-neighbour tidy FORCE
+.PHONY: demo test torture memcheck test-versions tidy FORCE \
+	bench-orders bench-stock bench-timers bench-neighbour

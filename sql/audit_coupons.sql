@@ -17,7 +17,6 @@ BEGIN
 EXCEPTION WHEN SQLSTATE 'SH099' THEN
   RETURN NEXT SQLERRM;
 END $$;
-SELECT pg_temp.damage('UPDATE ordflow.coupons SET used = used - 1 WHERE code = ''auc''');
 SELECT pg_temp.damage('UPDATE ordflow.coupons SET usage_limit = 1 WHERE code = ''auc''');
 SELECT pg_temp.damage('UPDATE ordflow.coupons SET per_customer = 1, usage_limit = NULL WHERE code = ''auc'';
   UPDATE ordflow.coupon_redemptions SET customer = ''ada'', slot = NULL');

@@ -15,11 +15,11 @@ SELECT count(*) = (SELECT count(*) FROM ordflow.audit()) FROM ordflow.audit('-in
 UPDATE ordflow.orders SET due_at = expires_at WHERE order_id IN (:o, :p);
 
 -- stock: rows that moved since
-UPDATE ordflow.stock SET available = 5 WHERE sku = 'ausi';
+UPDATE ordflow.stock SET on_hand = -20 WHERE sku = 'ausi';
 SELECT check_name, object FROM ordflow.audit(now());
 SELECT check_name, object FROM ordflow.audit(clock_timestamp());
 SELECT check_name, object FROM ordflow.audit();
-UPDATE ordflow.stock SET available = 8 WHERE sku = 'ausi';
+UPDATE ordflow.stock SET on_hand = 0 WHERE sku = 'ausi';
 
 -- whoever may read may ask; it reads for him what he may not see
 CREATE ROLE regress_ausi;

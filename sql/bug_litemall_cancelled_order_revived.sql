@@ -14,7 +14,7 @@ EXECUTE submit ('second') \gset second_
 SELECT ordflow.pay_order(:second_id, 'p', 'bug_litemall_revived 2', 9), ordflow.pay_order(:id, 'p', 'bug_litemall_revived 1', 9);
 SELECT * FROM pg_temp.look(:id) UNION ALL SELECT * FROM pg_temp.look(:second_id);
 SELECT * FROM pg_temp.stock('bug_litemall_revived');
-SELECT used FROM ordflow.coupons WHERE code = 'bug_litemall_revived';
+SELECT pg_temp.used('bug_litemall_revived');
 -- nor by any other way
 SELECT s, pg_temp.try(format('UPDATE ordflow.orders SET state = %L WHERE order_id = %s', s, :id))
 FROM unnest(ARRAY['pending_payment', 'pending_shipment', 'pending_receipt', 'completed']) s;

@@ -17,5 +17,5 @@ SELECT e, pg_temp.again(e) FROM unnest(ARRAY['SELECT ordflow.cancel_order(%s)', 
     'SELECT ordflow.pay_order(%1$s, ''p'', ''bug_litemall_not_returned %1$s'', 9)',
     'SELECT ordflow.fire(''ordflow.orders'', ''%s'', ''cancel'')', 'SELECT ordflow.fire(''ordflow.orders'', ''%s'', ''expire'')',
     'UPDATE ordflow.orders SET state = ''cancelled'' WHERE order_id = %s']) e;
-SELECT used FROM ordflow.coupons WHERE code = 'bug_litemall_not_returned';
+SELECT pg_temp.used('bug_litemall_not_returned');
 SELECT * FROM ordflow.audit(:'began');

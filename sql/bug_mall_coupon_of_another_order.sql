@@ -11,11 +11,11 @@ SELECT ordflow.pay_order(id, 'p', 'bug_mall_other_order ' || n, 4) FROM sold WHE
 -- the second one goes
 SELECT ordflow.cancel_order(id) FROM sold WHERE n = 2;
 SELECT n, state, coupon FROM sold, pg_temp.look(id) ORDER BY n;
-SELECT used FROM ordflow.coupons WHERE code = 'bug_mall_other_order';
+SELECT pg_temp.used('bug_mall_other_order');
 -- one use is free, not two
 SELECT n, pg_temp.try($$SELECT 'ok' FROM ordflow.submit_order('mall', '[{"sku": "bug_mall_other_order", "quantity": 1, "unit_price": 5}]',
     'bug_mall_other_order')$$) FROM generate_series(1, 2) n;
 SELECT ordflow.cancel_order(id), ordflow.cancel_order(id) FROM sold ORDER BY n;
 SELECT n, state, coupon FROM sold, pg_temp.look(id) ORDER BY n;
-SELECT used FROM ordflow.coupons WHERE code = 'bug_mall_other_order';
+SELECT pg_temp.used('bug_mall_other_order');
 SELECT * FROM ordflow.audit(:'began');

@@ -28,5 +28,5 @@ SELECT pg_temp.sell('bug_springsm', 'pending_payment', 'bug_springsm') AS fired 
 SELECT * FROM pg_temp.twice(format('SELECT ordflow.fire(''ordflow.orders'', ''%s'', ''cancel'')', :fired));
 SELECT l.* FROM unnest(ARRAY[:id, :paid, :late, :fired]) WITH ORDINALITY AS u (id, n), pg_temp.look(u.id) l ORDER BY n;
 SELECT * FROM pg_temp.stock('bug_springsm');
-SELECT used FROM ordflow.coupons WHERE code = 'bug_springsm';
+SELECT pg_temp.used('bug_springsm');
 SELECT * FROM ordflow.audit(:'began');

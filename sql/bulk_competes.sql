@@ -16,6 +16,6 @@ SELECT * FROM pg_temp.bulk('bulk_competes a', '{2,4,2,2,1,1}', '{}');
 SELECT * FROM pg_temp.bulk('bulk_competes b', '{3,2,1,1}', '{"customer": "bulk_competes"}');
 SELECT * FROM pg_temp.bulk('bulk_competes b', '{1,1,1}', '{"customer": "bulk_competes 2", "coupon": "bulk_competes"}');
 SELECT * FROM pg_temp.stock('bulk_competes');
-SELECT used FROM ordflow.coupons WHERE code = 'bulk_competes';
+SELECT pg_temp.used('bulk_competes');
 SELECT * FROM ordflow.audit(:'began');
 SELECT * FROM ordflow.audit() WHERE check_name = 'purchase_count';

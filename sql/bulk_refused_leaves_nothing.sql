@@ -28,7 +28,7 @@ SELECT (SELECT count(*) FROM ordflow.orders WHERE idempotency_key LIKE 'bulk_ref
     (SELECT count(*) FROM ordflow.order_lines WHERE sku LIKE 'bulk_refused %'),
     (SELECT count(*) FROM ordflow.order_history h WHERE NOT EXISTS (SELECT FROM ordflow.orders o WHERE o.order_id = h.order_id)),
     (SELECT count(*) FROM ordflow.coupon_redemptions JOIN ordflow.coupons USING (coupon_id) WHERE code = 'bulk_refused c'),
-    (SELECT used FROM ordflow.coupons WHERE code = 'bulk_refused c'),
+    (SELECT pg_temp.used('bulk_refused c')),
     (SELECT coalesce(sum(quantity), 0) FROM ordflow.purchase_counts JOIN ordflow.purchase_limits USING (limit_id)
      WHERE sku LIKE 'bulk_refused %') $$;
 -- refused for stock; for the limit; as bad input, for the coupon and by the effect

@@ -32,6 +32,6 @@ SELECT ordinality, result FROM ordflow.submit_orders('[
 SELECT ordflow.drop_effect('order', 'submit', 'public.bulk_starve_effect(jsonb,jsonb)');
 DROP FUNCTION public.bulk_starve_effect;
 SELECT * FROM pg_temp.stock('bulk_starve');
-SELECT code, used FROM ordflow.coupons WHERE code LIKE 'bulk_starve %' ORDER BY 1;
+SELECT code, pg_temp.used(code) FROM ordflow.coupons WHERE code LIKE 'bulk_starve %' ORDER BY 1;
 SELECT * FROM ordflow.audit(:'began');
 SELECT * FROM ordflow.audit() WHERE check_name = 'purchase_count';

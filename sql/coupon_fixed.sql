@@ -5,7 +5,7 @@
 BEGIN;
 SELECT ordflow.receive_stock('cfix', 100);
 SELECT ordflow.create_coupon('cfix', 'fixed', 5) AS c \gset
-SELECT coupon_id = :c, kind, value, currency, min_total, max_discount, valid_from, valid_until, usage_limit, per_customer, customer, skus, enabled, used, revision
+SELECT coupon_id = :c, kind, value, currency, min_total, max_discount, valid_from, valid_until, usage_limit, per_customer, customer, skus, enabled, revision
 FROM ordflow.coupons WHERE code = 'cfix';
 CREATE FUNCTION pg_temp.sell(price numeric, coupon text, charges jsonb DEFAULT '[]', currency text DEFAULT NULL) RETURNS text LANGUAGE sql AS $$
 WITH s AS MATERIALIZED (SELECT ordflow.submit_order('cfix', jsonb_build_array(jsonb_build_object('sku', 'cfix', 'quantity', 1, 'unit_price', price)),

@@ -42,6 +42,6 @@ SELECT * FROM pg_temp.refused('CREF');
 -- nothing of a refused order is left
 SELECT count(*) FROM ordflow.coupon_redemptions JOIN ordflow.coupons USING (coupon_id) WHERE code ~ '^cref';
 SELECT count(*) FROM ordflow.orders WHERE customer IN ('ada', 'bob') AND coupon ~ '^cref';
-SELECT code, used FROM ordflow.coupons WHERE usage_limit IS NOT NULL AND code ~ '^cref';
+SELECT code, count(*) FROM ordflow.coupon_redemptions JOIN ordflow.coupons USING (coupon_id) WHERE usage_limit IS NOT NULL AND code ~ '^cref' GROUP BY 1;
 SELECT * FROM ordflow.audit();
 ROLLBACK;

@@ -22,7 +22,7 @@ SELECT ordinality, order_id IS NOT NULL AS made, result, detail FROM ordflow.sub
   {"customer": "bob", "lines": [{"sku": "eff_blk", "quantity": 1, "unit_price": 5}]}]');
 TABLE eff_blk.log;
 SELECT on_hand, reserved, available FROM ordflow.stock_levels WHERE sku = 'eff_blk';
-SELECT used FROM ordflow.coupons WHERE code = 'eff_blk';
+SELECT count(*) FROM ordflow.coupon_redemptions JOIN ordflow.coupons USING (coupon_id) WHERE code = 'eff_blk' AND state IN ('locked', 'used');
 SELECT customer, quantity FROM ordflow.purchase_counts JOIN ordflow.purchase_limits USING (limit_id) WHERE sku = 'eff_blk' ORDER BY 1;
 SELECT count(*) FROM ordflow.orders WHERE customer = 'banned';
 SELECT count(*) FROM ordflow.order_history h WHERE NOT EXISTS (SELECT FROM ordflow.orders o WHERE o.order_id = h.order_id);

@@ -13,7 +13,7 @@ AS $$ SELECT ordflow.submit_order('eff_fail', '[{"sku": "eff_fail", "quantity": 
 CREATE FUNCTION pg_temp.told() RETURNS text LANGUAGE sql AS $$
 SELECT concat_ws(' | ', (SELECT string_agg(state, ',' ORDER BY order_id) FROM ordflow.orders WHERE customer = 'eff_fail'),
   (SELECT reserved || ' of ' || on_hand FROM ordflow.stock_levels WHERE sku = 'eff_fail'),
-  (SELECT used FROM ordflow.coupons WHERE code = 'eff_fail'),
+  (SELECT count(*) FROM ordflow.coupon_redemptions JOIN ordflow.coupons USING (coupon_id) WHERE code = 'eff_fail' AND state IN ('locked', 'used')),
   (SELECT string_agg(state, ',' ORDER BY order_id) FROM ordflow.coupon_redemptions WHERE customer = 'eff_fail'),
   'payments ' || (SELECT count(*) FROM ordflow.payments WHERE provider = 'eff_fail')) $$;
 SELECT pg_temp.submit() AS o \gset

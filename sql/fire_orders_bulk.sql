@@ -20,7 +20,7 @@ SELECT state, count(*) FROM ordflow.orders WHERE order_id IN (SELECT id FROM mad
 UPDATE ordflow.orders SET state = 'cancelled' WHERE order_id IN (SELECT id FROM made WHERE n > 1);
 SELECT state, count(*) FROM ordflow.orders WHERE order_id IN (SELECT id FROM made) GROUP BY 1 ORDER BY 1;
 SELECT on_hand, reserved, available FROM ordflow.stock_levels WHERE sku = 'fob';
-SELECT used FROM ordflow.coupons WHERE code = 'fob';
+SELECT count(*) FROM ordflow.coupon_redemptions JOIN ordflow.coupons USING (coupon_id) WHERE code = 'fob' AND state IN ('locked', 'used');
 SELECT r.state, count(*) FROM ordflow.coupon_redemptions r JOIN made ON id = order_id GROUP BY 1 ORDER BY 1;
 SELECT quantity FROM ordflow.purchase_counts WHERE customer = 'fob';
 SELECT count(*), sum(amount), min(state) FROM ordflow.refunds JOIN made ON id = order_id;

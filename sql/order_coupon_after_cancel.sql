@@ -13,7 +13,7 @@ SELECT ordflow.alter_coupon('order_coupon_after_cancel ' || n, '{"enabled": fals
 SELECT ordflow.cancel_order(id) FROM sold ORDER BY n;
 SELECT n, look.* FROM sold, pg_temp.look(id) ORDER BY n;
 -- the use is given back to the coupon's count
-SELECT code, used FROM ordflow.coupons WHERE code LIKE 'order_coupon_after_cancel %' ORDER BY 1;
+SELECT code, pg_temp.used(code) FROM ordflow.coupons WHERE code LIKE 'order_coupon_after_cancel %' ORDER BY 1;
 -- the first two can be used again, once
 SELECT n, pg_temp.try(format($$SELECT 'ok' FROM ordflow.submit_order('order_coupon_after_cancel',
     '[{"sku": "order_coupon_after_cancel", "quantity": 1, "unit_price": 5}]', 'order_coupon_after_cancel %s')$$, n))

@@ -13,7 +13,8 @@ BEGIN
 END $$;
 CREATE FUNCTION splans_scans() RETURNS TABLE (relname name, seq_scan bigint) LANGUAGE sql AS $$
 SELECT relname, seq_scan FROM pg_stat_xact_all_tables
-WHERE relid IN ('ordflow.holds'::regclass, 'ordflow.hold_lines'::regclass, 'ordflow.stock'::regclass) ORDER BY 1 $$;
+WHERE relid IN ('ordflow.holds'::regclass, 'ordflow.hold_lines'::regclass, 'ordflow.stock'::regclass, 'ordflow.stock_segments'::regclass)
+   OR relid IN (SELECT p.relid FROM pg_partition_tree('ordflow.stock_movements') p) ORDER BY 1 $$;
 ANALYZE ordflow.holds, ordflow.hold_lines, ordflow.stock;
 CREATE TABLE splans_before AS SELECT * FROM splans_scans();
 CREATE FUNCTION splans_new() RETURNS SETOF text LANGUAGE sql AS $$

@@ -10,7 +10,7 @@ SELECT sku, location, on_hand, reserved, available FROM ordflow.stock_levels WHE
 SET LOCAL ordflow.actor = 'dock 3';
 SELECT ordflow.receive_stock('srec', 1000000000000, 'Werk 2', 'a "quoted" reference');
 SELECT location, kind, m.on_hand, m.reserved, order_id, reference, reason, actor = session_user AS me, actor = 'dock 3' AS dock,
-  at BETWEEN now() AND clock_timestamp() AS now, segment
+  at BETWEEN now() AND clock_timestamp() AS now, segment > 0 AS segment
 FROM ordflow.stock_movements m JOIN ordflow.stock USING (stock_id) WHERE sku = 'srec' ORDER BY movement_id;
 
 -- skus differ by case and by blanks

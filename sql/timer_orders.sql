@@ -23,7 +23,7 @@ SELECT state, cancel_reason, due_at IS NULL AS done FROM ordflow.orders WHERE or
 SELECT event, from_state, to_state, reason FROM ordflow.order_history WHERE order_id IN (:a, :b, :shipped) AND reason IS NOT NULL ORDER BY order_id, seq;
 SELECT on_hand, reserved, available FROM ordflow.stock_levels WHERE sku = 'tord';
 SELECT r.state, count(*) FROM ordflow.coupon_redemptions r JOIN ordflow.coupons USING (coupon_id) WHERE code = 'tord' GROUP BY 1 ORDER BY 1;
-SELECT used FROM ordflow.coupons WHERE code = 'tord';
+SELECT count(*) FROM ordflow.coupon_redemptions JOIN ordflow.coupons USING (coupon_id) WHERE code = 'tord' AND state IN ('locked', 'used');
 
 -- a deadline that was moved by extend_order counts
 UPDATE ordflow.orders SET expires_at = clock_timestamp() + interval '1 min', due_at = clock_timestamp() + interval '1 min' WHERE order_id = :later;

@@ -2,19 +2,19 @@
 \set VERBOSITY sqlstate
 BEGIN;
 DELETE FROM ordflow.activation;
-SELECT ordflow.is_active('timer') AS fresh;
+SELECT ordflow.is_active('timer') AS fresh, ordflow.is_active('fold') AS fold;
 
--- nothing but an order, a hold with a deadline or attach() activates
+-- nothing but an order, a hold with a deadline or attach() activates the timer; the first movement activates the fold
 SELECT ordflow.receive_stock('activation', 10) > 0 AS received;
 SELECT ordflow.reserve_stock('activation', '[{"sku": "activation", "quantity": 1}]');
-SELECT ordflow.is_active('timer') AS still_fresh;
+SELECT ordflow.is_active('timer') AS still_fresh, ordflow.is_active('fold') AS by_movement;
 SAVEPOINT before;
 SELECT ordflow.submit_order('activation', '[{"sku": "activation", "quantity": 1, "unit_price": 1}]') > 0 AS submitted;
 SELECT ordflow.is_active('timer') AS by_order;
 SELECT part, database = (SELECT oid FROM pg_database WHERE datname = current_database()) AS ours, active, automatic, actor = session_user AS actor
-FROM ordflow.activation;
+FROM ordflow.activation ORDER BY part;
 SELECT ordflow.submit_order('activation', '[{"sku": "activation", "quantity": 1, "unit_price": 1}]') > 0 AS submitted;
-SELECT count(*) AS once FROM ordflow.activation;
+SELECT part, count(*) AS once FROM ordflow.activation GROUP BY part ORDER BY part;
 ROLLBACK TO before;
 SELECT ordflow.is_active('timer') AS rolled_back;
 SELECT ordflow.reserve_stock('activation 2', '[{"sku": "activation", "quantity": 1}]', clock_timestamp() + interval '1 day');
@@ -32,6 +32,7 @@ SELECT ordflow.is_active('timer') AS by_bulk;
 ROLLBACK TO before;
 
 -- a copy: the row is another database's
+DELETE FROM ordflow.activation WHERE part = 'fold';
 INSERT INTO ordflow.activation (part, database, active, automatic, at, actor) VALUES ('timer', 1, true, false, now(), 'original');
 SELECT ordflow.is_active('timer') AS copied;
 SELECT worker, state, problem IS NOT NULL AS problem, fix FROM ordflow.workers WHERE state = 'inactive';

@@ -26,6 +26,22 @@ SELECT 'error', 'machine', format('%s on %s', t.tgname, t.tgrelid::regclass), 't
        format('ALTER TABLE %s ENABLE TRIGGER %I;', t.tgrelid::regclass, t.tgname)
 FROM pg_trigger t JOIN pg_proc f ON f.oid = t.tgfoid
 WHERE t.tgenabled IN ('D', 'R') AND NOT t.tgisinternal AND f.pronamespace = 'ordflow'::regnamespace
+  AND f.proname <> 'counter_gate'
+UNION ALL
+SELECT 'warning', 'stock', 'ordflow.stock_segments',
+       'for 10 minutes the ledger has not been added to the balances: the first sale of a stock row gets slower',
+       CASE WHEN ordflow.is_active('fold')
+            THEN 'SELECT pid, xact_start, query FROM pg_stat_activity ORDER BY xact_start LIMIT 5;   -- one that sells and stays open'
+            ELSE 'SELECT ordflow.activate();   -- or let a scheduler call ordflow.fold_stock()' END
+WHERE EXISTS (SELECT FROM ordflow.stock_movements m JOIN ordflow.open_segments g ON g.segment = m.segment
+              WHERE m.at < clock_timestamp() - interval '10 minutes')
+UNION ALL
+SELECT 'error', 'stock', format('%s on %s', t.tgname, t.tgrelid::regclass),
+       'direct writes pass by the counters, or some do: so a restore with --disable-triggers leaves it',
+       format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I;   -- then UPDATE ordflow.stock SET sku = sku WHERE false; loads counters anew',
+              t.tgrelid::regclass, t.tgname)
+FROM pg_trigger t JOIN pg_proc f ON f.oid = t.tgfoid
+WHERE t.tgenabled <> 'A' AND f.proname = 'counter_gate' AND f.pronamespace = 'ordflow'::regnamespace
 UNION ALL
 SELECT 'error', 'machine', i.inhrelid::regclass::text,
        'a table with a machine became a partition: it cannot be written, and rows that an UPDATE of the parent moves are not checked',

@@ -48,13 +48,16 @@ INSERT INTO ordflow.parts (part, privilege, object) SELECT part, privilege, obje
         'FUNCTION ordflow.diagram(text, text)',
         'FUNCTION ordflow.is_active(text)',
         'FUNCTION ordflow.worker_slots()',
-        'FUNCTION ordflow.timer_figures()']),
+        'FUNCTION ordflow.timer_figures()',
+        'FUNCTION ordflow.open_reservations()',
+        'FUNCTION ordflow.counter_differences()']),
     ('read', 'SELECT', ARRAY[
         'TABLE ordflow.machines', 'TABLE ordflow.states', 'TABLE ordflow.transitions', 'TABLE ordflow.effects',
         'TABLE ordflow.object_history', 'TABLE ordflow.activation', 'TABLE ordflow.workers', 'TABLE ordflow.parked',
         'TABLE ordflow.timer_status',
         'TABLE ordflow.stock', 'TABLE ordflow.stock_segments', 'TABLE ordflow.stock_movements', 'TABLE ordflow.holds',
-        'TABLE ordflow.hold_lines', 'TABLE ordflow.stock_levels', 'TABLE ordflow.reservations',
+        'TABLE ordflow.hold_lines', 'TABLE ordflow.stock_levels', 'TABLE ordflow.reservations', 'TABLE ordflow.stock_holds',
+        'TABLE ordflow.open_segments', 'TABLE ordflow.ledger_start',
         'TABLE ordflow.coupons', 'TABLE ordflow.coupon_redemptions', 'TABLE ordflow.purchase_limits',
         'TABLE ordflow.purchase_counts', 'TABLE ordflow.orders', 'TABLE ordflow.order_lines',
         'TABLE ordflow.order_charges', 'TABLE ordflow.order_history', 'TABLE ordflow.shipments',
@@ -74,7 +77,8 @@ INSERT INTO ordflow.parts (part, privilege, object) SELECT part, privilege, obje
         'FUNCTION ordflow.expire_order(bigint)',
         'FUNCTION ordflow.activate()',
         'FUNCTION ordflow.deactivate()',
-        'FUNCTION ordflow.run_due(timestamptz, integer)'])
+        'FUNCTION ordflow.run_due(timestamptz, integer)',
+        'FUNCTION ordflow.fold_stock()'])
 ) AS v (part, privilege, objects), unnest(objects) AS object;
 INSERT INTO ordflow.parts (part, privilege, object)
 SELECT part, 'USAGE', 'SCHEMA ordflow' FROM ordflow.parts GROUP BY part;

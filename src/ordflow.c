@@ -8,9 +8,11 @@
 #include "miscadmin.h"
 
 #include "base/base.h"
+#include "counter/counter.h"
 #include "coupon/coupon.h"
 #include "machine/machine.h"
 #include "order/order.h"
+#include "stock/stock.h"
 #include "timer/timer.h"
 #include "worker/worker.h"
 
@@ -27,8 +29,11 @@ _PG_init(void)
 	ordflow_statements_init();
 	ordflow_prepare_init();
 	ordflow_machine_init();
+	ordflow_counter_init();
+	ordflow_stock_init();
 	ordflow_coupon_init();
 	ordflow_order_init();
 	ordflow_timer_init();
+	ordflow_fold_init();
 	ordflow_worker_init();
 }

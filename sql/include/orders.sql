@@ -35,6 +35,12 @@ SELECT s.sku, s.location, s.on_hand, s.reserved, s.available FROM ordflow.stock_
 WHERE starts_with(s.sku || ' ', name || ' ') ORDER BY 1, 2
 $$;
 
+-- how often the coupon is in use
+CREATE FUNCTION pg_temp.used(coupon text) RETURNS bigint LANGUAGE sql AS $$
+SELECT count(*) FROM ordflow.coupon_redemptions r JOIN ordflow.coupons c USING (coupon_id)
+WHERE c.code = coupon AND r.state IN ('locked', 'used')
+$$;
+
 -- receives 10 units of sku name, lets customer name order 2 of them at 5.00 and takes the order on to a state;
 -- "partly shipped" is pending_shipment with 1 of the 2 gone
 CREATE FUNCTION pg_temp.sell(name text, state text DEFAULT 'pending_payment', coupon text DEFAULT NULL)

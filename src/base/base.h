@@ -7,9 +7,11 @@
 #define ORDFLOW_BASE_H
 
 #include "postgres.h"
+#include "access/sdir.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "utils/relcache.h"
+#include "utils/snapshot.h"
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
@@ -28,6 +30,9 @@ extern int	ordflow_pay_within;		/* seconds */
 extern int	ordflow_confirm_within; /* seconds */
 extern int	ordflow_max_lines;
 extern bool ordflow_workers;
+extern int	ordflow_stock_counters;
+extern int	ordflow_fold_interval;	/* milliseconds */
+extern int	ordflow_movement_retention; /* seconds; -1 = for good */
 
 extern void ordflow_settings_init(void);
 
@@ -97,6 +102,12 @@ typedef struct Statement
 extern uint64 ordflow_execute(Statement *statement, Datum *values, const char *nulls);
 
 /*
+ * The same in the latest snapshot at every isolation level: for rows of ours that are right
+ * only as they stand now.
+ */
+extern uint64 ordflow_execute_latest(Statement *statement, Datum *values, const char *nulls);
+
+/*
  * For SPI_prepare_cursor(), beside the server's own options: whenever PostgreSQL plans the
  * statement, it is planned as for large tables, without JIT; and by an index, in its order,
  * where there is one.
@@ -121,6 +132,7 @@ extern void ordflow_statements_init(void);
 typedef struct RowTable
 {
 	const char *relname;
+	const char *trigger;		/* of ours: rows written here need not fire its function; or NULL */
 	int			ncolumns;
 	struct
 	{
@@ -152,6 +164,37 @@ typedef struct RowWriter
 extern void ordflow_rows_begin(RowWriter *writer, RowTable *table);
 extern void ordflow_rows_write(RowWriter *writer, Datum *values, const bool *nulls);
 extern void ordflow_rows_end(RowWriter *writer);
+
+/* ---- reader.c: rows of ours as they stand now, read past predicate locks ---- */
+
+typedef struct RowReader
+{
+	Relation	rel;
+	Relation	index;
+	Snapshot	snapshot;
+	struct IndexScanDescData *scan;
+	struct TupleTableSlot *slot;	/* the row found last */
+} RowReader;
+
+/* The latest snapshot, with what this transaction has done so far, registered for the caller. */
+extern Snapshot ordflow_register_latest(void);
+
+/* The snapshot outlives the scan; keys are those of an index scan, of nkeys columns. */
+extern void ordflow_reader_open(RowReader *reader, const char *relname, const char *indexname,
+								Snapshot snapshot, struct ScanKeyData *keys, int nkeys);
+
+/* False: there is no further row that the snapshot sees. */
+extern bool ordflow_reader_next(RowReader *reader, ScanDirection direction);
+extern AttrNumber ordflow_reader_column(const RowReader *reader, const char *name);
+extern Datum ordflow_reader_value(RowReader *reader, AttrNumber column, bool *isnull);
+extern int64 ordflow_reader_int64(RowReader *reader, AttrNumber column);	/* 0 where NULL */
+extern void ordflow_reader_close(RowReader *reader);
+
+/*
+ * Deletes the rows that an index finds by its first column, a bigint, past predicate locks.  False,
+ * and nothing is done, where the table has what only DELETE would serve.
+ */
+extern bool ordflow_rows_delete(const char *relname, const char *indexname, int64 key);
 
 /* ---- prepare.c: two-phase commit ---- */
 

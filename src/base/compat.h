@@ -74,4 +74,11 @@ ordflow_object_ownercheck(Oid classid, Oid objectid, Oid roleid)
 	index_beginscan(rel, index, snapshot, NULL, nkeys, 0)
 #endif
 
+/* The number of this process among all that may connect, below MaxBackends. */
+#if PG_VERSION_NUM < 170000
+#define ordflow_proc_number (MyProc->pgprocno)
+#else
+#define ordflow_proc_number MyProcNumber
+#endif
+
 #endif							/* ORDFLOW_COMPAT_H */

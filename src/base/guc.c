@@ -19,6 +19,9 @@ int			ordflow_pay_within;
 int			ordflow_confirm_within;
 int			ordflow_max_lines;
 bool		ordflow_workers;
+int			ordflow_stock_counters;
+int			ordflow_fold_interval;
+int			ordflow_movement_retention;
 
 static bool
 check_currency(char **newval, void **extra, GucSource source)
@@ -78,6 +81,22 @@ ordflow_settings_init(void)
 							 &ordflow_workers, true,
 							 ordflow_preloaded ? PGC_POSTMASTER : PGC_SIGHUP, 0,
 							 NULL, NULL, NULL);
+	DefineCustomIntVariable("ordflow.stock_counters",
+							"How many counters of stock rows and coupons are kept in shared memory.",
+							"All databases share them; what is not used gives way.",
+							&ordflow_stock_counters, 65536, 16, 64 * 1024 * 1024,
+							ordflow_preloaded ? PGC_POSTMASTER : PGC_SIGHUP, 0,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("ordflow.fold_interval",
+							"How long stock movements wait until they are added up in the balances.",
+							"When 200,000 have come in, they wait no longer.",
+							&ordflow_fold_interval, 30000, 10, 3600000,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("ordflow.movement_retention",
+							"How long stock movements are kept at least.",
+							"They go when they are a sixth older, and nobody reads them; -1 keeps them for good.",
+							&ordflow_movement_retention, -1, -1, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 	MarkGUCPrefixReserved("ordflow");
 }
 

@@ -16,6 +16,7 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "catalog/pg_trigger.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
@@ -42,18 +43,41 @@ has_listed_columns(Relation rel, const RowTable *table)
 	return true;
 }
 
+static const Trigger *
+find_trigger(const TriggerDesc *triggers, const char *name)
+{
+	for (int i = 0; name != NULL && i < triggers->numtriggers; i++)
+		if (strcmp(triggers->triggers[i].tgname, name) == 0)
+			return &triggers->triggers[i];
+	return NULL;
+}
+
+/* Is there a trigger that an INSERT fires, but those of the function of ours? */
 static bool
-is_plain(Relation rel)
+has_insert_triggers(const TriggerDesc *triggers, const char *ours)
+{
+	const Trigger *own = find_trigger(triggers, ours);
+
+	for (int i = 0; i < triggers->numtriggers; i++)
+	{
+		const Trigger *trigger = &triggers->triggers[i];
+
+		if (TRIGGER_FOR_INSERT(trigger->tgtype) &&
+			(own == NULL || trigger->tgfoid != own->tgfoid))
+			return true;
+	}
+	return false;
+}
+
+static bool
+is_plain(Relation rel, const char *ours)
 {
 	TupleConstr *constr = RelationGetDescr(rel)->constr;
 
 	return rel->rd_rel->relkind == RELKIND_RELATION && !rel->rd_rel->relrowsecurity &&
 		rel->rd_rules == NULL &&
 		(constr == NULL || (constr->num_check == 0 && !constr->has_generated_stored)) &&
-		(rel->trigdesc == NULL ||
-		 !(rel->trigdesc->trig_insert_before_row || rel->trigdesc->trig_insert_after_row ||
-		   rel->trigdesc->trig_insert_before_statement ||
-		   rel->trigdesc->trig_insert_after_statement || rel->trigdesc->trig_insert_new_table));
+		(rel->trigdesc == NULL || !has_insert_triggers(rel->trigdesc, ours));
 }
 
 static void
@@ -84,7 +108,8 @@ ordflow_rows_begin(RowWriter *writer, RowTable *table)
 	memset(writer, 0, sizeof(RowWriter));
 	writer->table = table;
 	writer->rel = table_open(ordflow_relid(table->relname), RowExclusiveLock);
-	writer->direct = is_plain(writer->rel) && has_listed_columns(writer->rel, table);
+	writer->direct = is_plain(writer->rel, table->trigger) &&
+		has_listed_columns(writer->rel, table);
 	if (!writer->direct)
 	{
 		if (table->insert.sql == NULL)

@@ -16,6 +16,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "executor/spi.h"
 #include "jit/jit.h"
 #include "nodes/parsenodes.h"
@@ -23,6 +24,8 @@
 #include "optimizer/plancat.h"
 #include "optimizer/planner.h"
 #include "utils/builtins.h"
+
+#include "utils/snapmgr.h"
 
 #include "base/base.h"
 
@@ -129,6 +132,24 @@ ordflow_execute(Statement *statement, Datum *values, const char *nulls)
 	if (statement->plan == NULL)
 		statement_prepare(statement);
 	status = SPI_execute_plan(statement->plan, values, nulls, false, 0);
+	if (status < 0)
+		elog(ERROR, "could not execute \"%s\": %s", statement->sql,
+			 SPI_result_code_string(status));
+	return SPI_processed;
+}
+
+uint64
+ordflow_execute_latest(Statement *statement, Datum *values, const char *nulls)
+{
+	Snapshot	snapshot;
+	int			status;
+
+	if (statement->plan == NULL)
+		statement_prepare(statement);
+	snapshot = ordflow_register_latest();
+	status = SPI_execute_snapshot(statement->plan, values, nulls, snapshot, InvalidSnapshot, false,
+								  true, 0);
+	UnregisterSnapshot(snapshot);
 	if (status < 0)
 		elog(ERROR, "could not execute \"%s\": %s", statement->sql,
 			 SPI_result_code_string(status));

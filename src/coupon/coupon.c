@@ -55,6 +55,7 @@ ordflow_coupon_refuse(CouponRefusal *refusal, const char *reason, const char *fm
 	}
 	refusal->reason = reason;
 	refusal->message = message.data;
+	refusal->in_flight = 0;
 	return false;
 }
 
@@ -233,5 +234,6 @@ ordflow_coupon_price(const Coupon *coupon, CouponBasket *basket, CouponRefusal *
 void
 ordflow_coupon_init(void)
 {
+	ordflow_coupon_uses_init();
 	ordflow_limit_init();
 }

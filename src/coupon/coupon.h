@@ -2,15 +2,16 @@
  * coupon.h
  *	  Coupons, their redemptions, and purchase limits.
  *
- * Locks: the row of the coupon, which every use and every return takes (shared
- * where there is no usage_limit), then the rows of redemptions.  Who works on several
- * orders goes by (coupon_id, customer), so that no two can deadlock.  All functions run
+ * Locks: the gate of the counters, the coupon, which every use and every return holds shared and
+ * alter_coupon() alone, then the rows of redemptions.  Who works on several orders
+ * goes by (coupon_id, customer), so that no two can deadlock.  All functions run
  * connected to SPI and as the extension's owner.
  */
 #ifndef ORDFLOW_COUPON_H
 #define ORDFLOW_COUPON_H
 
 #include "postgres.h"
+#include "storage/lockdefs.h"
 #include "utils/timestamp.h"
 
 #include "base/base.h"
@@ -67,6 +68,7 @@ typedef struct CouponRefusal
 {
 	const char *reason;
 	const char *message;
+	int64		in_flight;		/* usage_limit: uses by orders of open transactions */
 } CouponRefusal;
 
 /* Notes the refusal; returns false. */
@@ -81,6 +83,26 @@ extern bool ordflow_coupon_read_for_update(const char *code, Coupon *coupon);
 extern bool ordflow_coupon_price(const Coupon *coupon, CouponBasket *basket,
 								 CouponRefusal *refusal);
 
+/* ---- uses.c: what stands behind the limits, in the latest snapshot, past predicate locks ---- */
+
+typedef struct CouponNow
+{
+	int64		revision;
+	int64		usage_limit;	/* 0 = none */
+	bool		own;			/* this transaction has created or altered it */
+} CouponNow;
+
+/* False: it is gone. */
+extern bool ordflow_coupon_now(int64 coupon_id, CouponNow *now);
+
+/* Its uses that are not given back, or most if there are more. */
+extern int64 ordflow_coupon_count_uses(int64 coupon_id, int64 most);
+
+/* The lowest slot that the customer may use now; 0 = none. */
+extern int64 ordflow_coupon_free_slot(int64 coupon_id, const char *customer, int64 per_customer);
+
+extern void ordflow_coupon_uses_init(void);
+
 /* ---- redemption.c: uses of a coupon ---- */
 
 /* May the customer still use it, seen without a lock?  For quote_order. */
@@ -88,9 +110,10 @@ extern bool ordflow_coupon_look(const Coupon *coupon, const char *customer,
 								CouponRefusal *refusal);
 
 /*
- * Takes one use of the coupon for the order: locks it, checks that its terms have not
+ * Takes one use of the coupon for the order: shares the coupon, checks that its terms have not
  * changed since they were read, checks usage_limit and per_customer, inserts
- * the redemption in state locked.  False: refused, nothing written.
+ * the redemption in state locked.  False: refused, nothing written.  Raises 40001 where the
+ * terms have changed since the snapshot of a higher isolation level.
  */
 extern bool ordflow_coupon_lock(const Coupon *coupon, const char *customer, int64 order_id,
 								CouponRefusal *refusal);
@@ -107,12 +130,14 @@ extern void ordflow_coupon_return(const int64 *order_ids, int n, TimestampTz now
 /* Gives the uses back and deletes the redemptions: the orders themselves are withdrawn. */
 extern void ordflow_coupon_forget(const int64 *order_ids, int n);
 
+/* Holds the coupon to the end of the (sub)transaction: ShareLock to use it, ExclusiveLock alone. */
+extern void ordflow_coupon_hold(int64 coupon_id, LOCKMODE mode);
+
 /*
- * The coupon is locked FOR UPDATE: counts its uses anew for a usage_limit, and
- * numbers those that have no slot for a per_customer, at every isolation level as they
- * stand now.
+ * The coupon is held alone: numbers the uses that have no slot for a per_customer, at every
+ * isolation level as they stand now.
  */
-extern void ordflow_coupon_recount(int64 coupon_id);
+extern void ordflow_coupon_number_uses(int64 coupon_id);
 
 /* ---- limit.c: purchase limits ---- */
 

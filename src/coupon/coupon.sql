@@ -15,7 +15,6 @@ CREATE TABLE ordflow.coupons (
     customer     text COLLATE "C",
     skus         text[] COLLATE "C",
     enabled      boolean NOT NULL DEFAULT true,
-    used         bigint NOT NULL DEFAULT 0,
     revision     bigint NOT NULL DEFAULT 1,
     created_at   timestamptz NOT NULL,
     altered_at   timestamptz,
@@ -26,7 +25,7 @@ CREATE TABLE ordflow.coupons (
     CONSTRAINT coupons_currency CHECK (currency IS NOT NULL
         OR (kind = 'percent' AND min_total IS NULL AND max_discount IS NULL)),
     CONSTRAINT coupons_limits CHECK (usage_limit >= 1 AND per_customer >= 1)
-) WITH (fillfactor = 50);
+);
 COMMENT ON TABLE ordflow.coupons IS 'Coupons, written by create_coupon() and alter_coupon().';
 COMMENT ON COLUMN ordflow.coupons.kind IS 'fixed: value is an amount; percent: value is a percentage, 10 is ten percent off.';
 COMMENT ON COLUMN ordflow.coupons.currency IS 'Of its amounts; orders in another currency are refused. NULL: a percentage without amounts, good in any.';
@@ -37,7 +36,6 @@ COMMENT ON COLUMN ordflow.coupons.usage_limit IS 'Uses in all, those of unpaid o
 COMMENT ON COLUMN ordflow.coupons.per_customer IS 'Uses of one customer, those of unpaid orders included; guests are refused. NULL for no limit.';
 COMMENT ON COLUMN ordflow.coupons.customer IS 'The only customer who may use it; NULL for anybody.';
 COMMENT ON COLUMN ordflow.coupons.skus IS 'Its scope: the discount is taken from lines of these alone; NULL for all.';
-COMMENT ON COLUMN ordflow.coupons.used IS 'Uses that count against usage_limit; kept only where that is set.';
 COMMENT ON COLUMN ordflow.coupons.revision IS 'Goes up with each alter_coupon().';
 
 CREATE TABLE ordflow.coupon_redemptions (
@@ -51,10 +49,12 @@ CREATE TABLE ordflow.coupon_redemptions (
     updated_at    timestamptz NOT NULL,
     CONSTRAINT coupon_redemptions_pkey PRIMARY KEY (redemption_id),
     CONSTRAINT coupon_redemptions_order_id_key UNIQUE (order_id),
-    CONSTRAINT coupon_redemptions_slot_key UNIQUE (coupon_id, customer, slot),
     CONSTRAINT coupon_redemptions_state CHECK (state IN ('locked', 'used', 'returned', 'expired')),
     CONSTRAINT coupon_redemptions_slot CHECK (slot IS NULL OR (customer IS NOT NULL AND state IN ('locked', 'used')))
 );
+CREATE UNIQUE INDEX coupon_redemptions_slot_key ON ordflow.coupon_redemptions (coupon_id, customer, slot)
+    WHERE state IN ('locked', 'used');
+COMMENT ON INDEX ordflow.coupon_redemptions_slot_key IS 'The uses that count against usage_limit and per_customer.';
 COMMENT ON TABLE ordflow.coupon_redemptions IS 'The use of a coupon by an order.';
 COMMENT ON COLUMN ordflow.coupon_redemptions.slot IS
 'Which of the uses that one customer has: a unique row for each, so that two orders at once cannot take the same. NULL where per_customer was not set or the use was given back.';
@@ -90,6 +90,24 @@ SELECT pg_catalog.pg_extension_config_dump('ordflow.purchase_limits', '');
 SELECT pg_catalog.pg_extension_config_dump('ordflow.purchase_limits_limit_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('ordflow.purchase_counts', '');
 
+/* The rows that a coupon's counter in shared memory stands for; a coupon that is inserted has none yet. */
+CREATE TRIGGER counter_gate BEFORE INSERT OR UPDATE OR DELETE ON ordflow.coupon_redemptions
+    FOR EACH ROW EXECUTE FUNCTION ordflow.counter_gate();
+CREATE TRIGGER counter_gate_statement BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON ordflow.coupon_redemptions
+    FOR EACH STATEMENT EXECUTE FUNCTION ordflow.counter_gate();
+CREATE TRIGGER counter_gate BEFORE UPDATE OR DELETE ON ordflow.coupons
+    FOR EACH ROW EXECUTE FUNCTION ordflow.counter_gate();
+CREATE TRIGGER counter_gate_statement BEFORE UPDATE OR DELETE OR TRUNCATE ON ordflow.coupons
+    FOR EACH STATEMENT EXECUTE FUNCTION ordflow.counter_gate();
+ALTER TABLE ordflow.coupon_redemptions ENABLE ALWAYS TRIGGER counter_gate;
+ALTER TABLE ordflow.coupon_redemptions ENABLE ALWAYS TRIGGER counter_gate_statement;
+ALTER TABLE ordflow.coupons ENABLE ALWAYS TRIGGER counter_gate;
+ALTER TABLE ordflow.coupons ENABLE ALWAYS TRIGGER counter_gate_statement;
+COMMENT ON TRIGGER counter_gate ON ordflow.coupon_redemptions IS 'A write that is not ordflow''s own drops the counters.';
+COMMENT ON TRIGGER counter_gate_statement ON ordflow.coupon_redemptions IS 'A write that is not ordflow''s own drops the counters.';
+COMMENT ON TRIGGER counter_gate ON ordflow.coupons IS 'A write that is not ordflow''s own drops the counters.';
+COMMENT ON TRIGGER counter_gate_statement ON ordflow.coupons IS 'A write that is not ordflow''s own drops the counters.';
+
 /*
  * A backend remembers that no limit exists.  A row trigger, as logical
  * replication fires no other; TRUNCATE invalidates by itself.
@@ -123,7 +141,7 @@ CREATE FUNCTION ordflow.alter_coupon(code text, options jsonb)
 RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'ordflow_alter_coupon';
 COMMENT ON FUNCTION ordflow.alter_coupon(text, jsonb) IS
-'Changes the options of a coupon, for every session at commit: the keys of create_coupon(); a key that is not given stays, JSON null takes the option away (enabled: back to true). A limit below what is used already means no further uses.
+'Changes the options of a coupon, for every session at commit, and waits for the open transactions that use it: the keys of create_coupon(); a key that is not given stays, JSON null takes the option away (enabled: back to true). A limit below what is used already means no further uses.
 Raises OF004 (no such coupon), 22023, 22007, 22008, 22003, 22001, 22004, 54000.';
 
 /*
@@ -147,10 +165,6 @@ WITH recent AS (
 ), totals AS (
     SELECT u.coupon_id, sum(u.uses) AS uses, max(u.latest) AS latest FROM uses u GROUP BY u.coupon_id
 )
-SELECT 'coupon_used', c.code, format('used is %s, the redemptions make %s', c.used, COALESCE(t.uses, 0))
-FROM recent c LEFT JOIN totals t ON t.coupon_id = c.coupon_id
-WHERE c.usage_limit IS NOT NULL AND c.used <> COALESCE(t.uses, 0)
-UNION ALL
 SELECT 'coupon_usage_limit', c.code, format('%s uses, the limit is %s', t.uses, c.usage_limit)
 FROM recent c JOIN totals t ON t.coupon_id = c.coupon_id
 WHERE t.uses > c.usage_limit AND t.latest > COALESCE(c.altered_at, '-infinity')
@@ -167,4 +181,4 @@ WHERE (audit_coupons.since IS NULL OR r.updated_at >= audit_coupons.since)
   AND NOT EXISTS (SELECT FROM ordflow.coupons c WHERE c.coupon_id = r.coupon_id)
 $$;
 COMMENT ON FUNCTION ordflow.audit_coupons(timestamptz) IS
-'The part of ordflow.audit() that checks coupons: coupon_used, coupon_usage_limit, coupon_per_customer, redemption_coupon. Looks at coupons that were created, altered or used at or after since, at all where it is NULL. A row for each finding.';
+'The part of ordflow.audit() that checks coupons: coupon_usage_limit, coupon_per_customer, redemption_coupon. Looks at coupons that were created, altered or used at or after since, at all where it is NULL. A row for each finding.';

@@ -2,79 +2,61 @@
  * redemption.c
  *	  Uses of coupons: locked at submit, used at pay, given back at cancel.
  *
- * Every use and return holds the coupon's row: FOR NO KEY UPDATE, by counting
- * in it, where it has a usage_limit, else FOR SHARE, so that alter_coupon(), which
- * holds it FOR UPDATE, finds nobody between two counts.  The column used is kept
- * only where usage_limit is set.
+ * Every use and every return shares the coupon, to the end of its transaction, so that
+ * alter_coupon(), which holds it alone, finds nobody between two counts; and changes the counter
+ * of a coupon that has a usage_limit.  No row of the coupon is locked, so nobody waits for
+ * anybody but for a transaction that alters it.
+ *
+ * A coupon that this very transaction has created or altered is used by nobody else before it
+ * ends.  Its uses are counted in the rows, which a rollback to a savepoint takes back together with
+ * the terms, and its counter is dropped at the end.
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
-#include "utils/snapmgr.h"
 
+#include "counter/counter.h"
 #include "coupon/coupon.h"
 
-/* looks for another lock when alter_coupon() comes between; each needs one more alteration */
-#define LOCK_ATTEMPTS_MAX 100
+/*
+ * Coupons share that many locks: a call with 10,000 orders may use 10,000 coupons, more than the
+ * server's table of locks has room for.
+ */
+#define COUPON_LOCKS 1024
 
-static Statement count_use = {
-	.sql = "UPDATE ordflow.coupons SET used = used + 1"
-	" WHERE coupon_id = $1 AND revision = $2 AND used < usage_limit",
-	.nargs = 2,
-	.argtypes = {INT8OID, INT8OID}
-};
+/*
+ * The uses of a coupon of this transaction's own, as it counted them last: in this
+ * subtransaction, and none has been given back, or taken without a limit, since.
+ */
+static struct
+{
+	FullTransactionId xid;
+	SubTransactionId subxid;
+	int64		coupon_id;
+	int64		uses;
+}			own;
 
-static Statement share_coupon = {
-	.sql = "SELECT FROM ordflow.coupons WHERE coupon_id = $1 AND revision = $2 FOR SHARE",
-	.nargs = 2,
-	.argtypes = {INT8OID, INT8OID}
-};
-
-static Statement read_counts = {
-	.sql = "SELECT revision, used, usage_limit FROM ordflow.coupons WHERE coupon_id = $1",
-	.nargs = 1,
-	.argtypes = {INT8OID}
-};
-
-static Statement count_returns = {
-	.sql = "UPDATE ordflow.coupons SET used = used - $2"
-	" WHERE coupon_id = $1 AND usage_limit IS NOT NULL",
-	.nargs = 2,
-	.argtypes = {INT8OID, INT8OID}
-};
-
-static Statement share_unlimited = {
-	.sql = "SELECT FROM ordflow.coupons WHERE coupon_id = $1 AND usage_limit IS NULL FOR SHARE",
-	.nargs = 1,
-	.argtypes = {INT8OID}
-};
+#define INSERT_REDEMPTION \
+	"INSERT INTO ordflow.coupon_redemptions" \
+	" (coupon_id, order_id, customer, slot, state, at, updated_at)" \
+	" VALUES ($1, $2, $3, $4, 'locked', $5, $5)"
 
 static Statement insert_redemption = {
-	.sql = "INSERT INTO ordflow.coupon_redemptions"
-	" (coupon_id, order_id, customer, slot, state, at, updated_at)"
-	" VALUES ($1, $2, $3, $4, 'locked', $5, $5)"
-	" ON CONFLICT (coupon_id, customer, slot) DO NOTHING",
+	.sql = INSERT_REDEMPTION,
 	.nargs = 5,
 	.argtypes = {INT8OID, INT8OID, TEXTOID, INT8OID, TIMESTAMPTZOID}
 };
 
-/*
- * The lowest free slot of a customer, NULL when the uses are as many as
- * per_customer.  Uses may stand in slots above it, after it was lowered: so they
- * are counted too.
- */
-static Statement free_slot = {
-	.sql = "WITH taken AS ("
-	"  SELECT r.slot FROM ordflow.coupon_redemptions r"
-	"  WHERE r.coupon_id = $1 AND r.customer = $2 AND r.slot IS NOT NULL)"
-	" SELECT min(c.slot)"
-	" FROM (SELECT 1::bigint UNION ALL SELECT t.slot + 1 FROM taken t) AS c (slot)"
-	" WHERE c.slot <= $3 AND (SELECT count(*) FROM taken) < $3"
-	" AND NOT EXISTS (SELECT FROM taken t WHERE t.slot = c.slot)",
-	.nargs = 3,
-	.argtypes = {INT8OID, TEXTOID, INT8OID}
+/* Inserts nothing where the slot is taken. */
+static Statement insert_slot = {
+	.sql = INSERT_REDEMPTION
+	" ON CONFLICT (coupon_id, customer, slot) WHERE state IN ('locked', 'used') DO NOTHING",
+	.nargs = 5,
+	.argtypes = {INT8OID, INT8OID, TEXTOID, INT8OID, TIMESTAMPTZOID}
 };
 
 static Statement use_redemptions = {
@@ -107,6 +89,41 @@ static Statement delete_redemptions = {
 	.argtypes = {INT8ARRAYOID}
 };
 
+static Statement number_uses = {
+	.sql = "WITH missing AS ("
+	"  SELECT u.redemption_id, u.customer,"
+	"  row_number() OVER (PARTITION BY u.customer ORDER BY u.redemption_id) AS n"
+	"  FROM ordflow.coupon_redemptions u"
+	"  WHERE u.coupon_id = $1 AND u.slot IS NULL AND u.customer IS NOT NULL"
+	"  AND u.state IN ('locked', 'used'))"
+	" UPDATE ordflow.coupon_redemptions r SET slot = m.n"
+	"  + (SELECT COALESCE(max(t.slot), 0) FROM ordflow.coupon_redemptions t"
+	"     WHERE t.coupon_id = $1 AND t.customer = m.customer)"
+	" FROM missing m WHERE r.redemption_id = m.redemption_id",
+	.nargs = 1,
+	.argtypes = {INT8OID}
+};
+
+static uint64
+write_redemptions(Statement *statement, Datum *values, const char *nulls)
+{
+	uint64		n;
+
+	ordflow_counter_own_write("coupon_redemptions");
+	n = ordflow_execute(statement, values, nulls);
+	ordflow_counter_own_write_done();
+	return n;
+}
+
+void
+ordflow_coupon_hold(int64 coupon_id, LOCKMODE mode)
+{
+	LockDatabaseObject(ordflow_relid("coupons"), 1 + (Oid) ((uint64) coupon_id % COUPON_LOCKS), 0,
+					   mode);
+}
+
+/* ---- a use ---- */
+
 static bool
 refuse_per_customer(const Coupon *coupon, CouponRefusal *refusal)
 {
@@ -118,47 +135,47 @@ refuse_per_customer(const Coupon *coupon, CouponRefusal *refusal)
 static bool
 refuse_usage_limit(const Coupon *coupon, CouponRefusal *refusal)
 {
-	return ordflow_coupon_refuse(refusal, "usage_limit", "coupon \"%s\" is used up",
-								 coupon->code);
+	CounterState state;
+
+	ordflow_coupon_refuse(refusal, "usage_limit", "coupon \"%s\" is used up", coupon->code);
+	if (ordflow_counter_look(COUNTER_COUPON, coupon->coupon_id, &state))
+		refusal->in_flight = state.in_flight;
+	return false;
 }
 
-/* Why the coupon could not be counted or shared: its revision tells. */
+/* The price was computed by terms that have gone; an old snapshot would show them again. */
 static bool
-refuse_lock(const Coupon *coupon, CouponRefusal *refusal)
+refuse_changed(const Coupon *coupon, CouponRefusal *refusal)
 {
-	Datum		values[1] = {Int64GetDatum(coupon->coupon_id)};
-
-	if (ordflow_execute(&read_counts, values, NULL) == 1 &&
-		ordflow_result_int64(0, 1) == coupon->revision)
-		return refuse_usage_limit(coupon, refusal);
+	if (IsolationUsesXactSnapshot())
+		ereport(ERROR,
+				errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				errmsg("could not serialize access due to concurrent change of coupon \"%s\"",
+					   coupon->code));
 	return ordflow_coupon_refuse(refusal, "changed",
 								 "the terms of coupon \"%s\" have just changed", coupon->code);
 }
 
-/* The customer's lowest free slot; 0 = none. */
-static int64
-lowest_free_slot(const Coupon *coupon, const char *customer)
+/* Is there a use left?  Seen without taking it. */
+static bool
+has_use_left(const Coupon *coupon)
 {
-	Datum		values[3];
+	CouponNow	now;
+	CounterState state;
 
-	values[0] = Int64GetDatum(coupon->coupon_id);
-	values[1] = CStringGetTextDatum(customer);
-	values[2] = Int64GetDatum(coupon->per_customer);
-	ordflow_execute(&free_slot, values, NULL);
-	return ordflow_result_int64(0, 1);
+	if (ordflow_coupon_now(coupon->coupon_id, &now) && !now.own &&
+		ordflow_counter_look(COUNTER_COUPON, coupon->coupon_id, &state))
+		return state.value + state.own > 0;
+	return ordflow_coupon_count_uses(coupon->coupon_id, coupon->usage_limit) < coupon->usage_limit;
 }
 
 bool
 ordflow_coupon_look(const Coupon *coupon, const char *customer, CouponRefusal *refusal)
 {
-	Datum		values[1] = {Int64GetDatum(coupon->coupon_id)};
-
-	if (coupon->usage_limit > 0 &&
-		ordflow_execute(&read_counts, values, NULL) == 1 &&
-		ordflow_result_int64(0, 2) >= coupon->usage_limit)
+	if (coupon->usage_limit > 0 && !has_use_left(coupon))
 		return refuse_usage_limit(coupon, refusal);
 	if (coupon->per_customer > 0 && customer != NULL &&
-		lowest_free_slot(coupon, customer) == 0)
+		ordflow_coupon_free_slot(coupon->coupon_id, customer, coupon->per_customer) == 0)
 		return refuse_per_customer(coupon, refusal);
 	return true;
 }
@@ -172,8 +189,9 @@ static bool
 insert_locked(const Coupon *coupon, const char *customer, int64 order_id,
 			  CouponRefusal *refusal)
 {
+	bool		slotted = coupon->per_customer > 0;
 	Datum		values[5];
-	char		nulls[5] = {' ', ' ', ' ', ' ', ' '};
+	char		nulls[5] = {' ', ' ', ' ', slotted ? ' ' : 'n', ' '};
 
 	values[0] = Int64GetDatum(coupon->coupon_id);
 	values[1] = Int64GetDatum(order_id);
@@ -183,17 +201,57 @@ insert_locked(const Coupon *coupon, const char *customer, int64 order_id,
 		int64		slot = 0;
 
 		CHECK_FOR_INTERRUPTS();
-		if (coupon->per_customer > 0)
-		{
-			Assert(customer != NULL);
-			slot = lowest_free_slot(coupon, customer);
-			if (slot == 0)
-				return refuse_per_customer(coupon, refusal);
-		}
+		Assert(customer != NULL || !slotted);
+		if (slotted)
+			slot = ordflow_coupon_free_slot(coupon->coupon_id, customer, coupon->per_customer);
+		if (slotted && slot == 0)
+			return refuse_per_customer(coupon, refusal);
 		values[3] = Int64GetDatum(slot);
-		nulls[3] = slot == 0 ? 'n' : ' ';
 		values[4] = TimestampTzGetDatum(GetCurrentTimestamp());
-	} while (ordflow_execute(&insert_redemption, values, nulls) == 0);
+	} while (write_redemptions(slotted ? &insert_slot : &insert_redemption, values, nulls) == 0 &&
+			 slotted);
+	return true;
+}
+
+/* Does the coupon's counter account for what is used now and given back? */
+static bool
+is_counted(int64 coupon_id, const CouponNow *now)
+{
+	return now->usage_limit > 0 && !now->own && ordflow_counter_pin(COUNTER_COUPON, coupon_id);
+}
+
+/* A limit that was lowered below the uses leaves less than nothing, own returns included. */
+static bool
+take_counted(int64 coupon_id)
+{
+	return ordflow_counter_spendable(COUNTER_COUPON, coupon_id) >= 1 &&
+		ordflow_counter_take(COUNTER_COUPON, coupon_id, 1);
+}
+
+static void
+forget_own(void)
+{
+	own.xid = InvalidFullTransactionId;
+}
+
+static bool
+take_own(int64 coupon_id, int64 usage_limit)
+{
+	FullTransactionId xid = GetTopFullTransactionId();
+	SubTransactionId subxid = GetCurrentSubTransactionId();
+
+	if (!FullTransactionIdEquals(own.xid, xid) || own.subxid != subxid ||
+		own.coupon_id != coupon_id)
+	{
+		forget_own();
+		own.uses = ordflow_coupon_count_uses(coupon_id, PG_INT64_MAX);
+		own.coupon_id = coupon_id;
+		own.subxid = subxid;
+		own.xid = xid;
+	}
+	if (own.uses >= usage_limit)
+		return false;
+	own.uses++;
 	return true;
 }
 
@@ -201,23 +259,27 @@ bool
 ordflow_coupon_lock(const Coupon *coupon, const char *customer, int64 order_id,
 					CouponRefusal *refusal)
 {
-	Statement  *lock = coupon->usage_limit > 0 ? &count_use : &share_coupon;
-	Datum		values[2];
+	int64		coupon_id = coupon->coupon_id;
+	CouponNow	now;
+	bool		counted;
 
-	ordflow_refuse_prepare("coupons");
-	values[0] = Int64GetDatum(coupon->coupon_id);
-	values[1] = Int64GetDatum(coupon->revision);
-	if (ordflow_execute(lock, values, NULL) == 0)
-		return refuse_lock(coupon, refusal);
+	ordflow_counter_enter("coupons");
+	ordflow_coupon_hold(coupon_id, ShareLock);
+	if (!ordflow_coupon_now(coupon_id, &now) || now.revision != coupon->revision)
+		return refuse_changed(coupon, refusal);
+
+	counted = is_counted(coupon_id, &now);
+	if (now.usage_limit == 0)
+		forget_own();
+	else if (counted ? !take_counted(coupon_id) : !take_own(coupon_id, now.usage_limit))
+		return refuse_usage_limit(coupon, refusal);
 	if (insert_locked(coupon, customer, order_id, refusal))
 		return true;
 
 	/* nothing may stay of a refusal: the order's transaction may go on */
-	if (coupon->usage_limit > 0)
-	{
-		values[1] = Int64GetDatum(1);
-		ordflow_execute(&count_returns, values, NULL);
-	}
+	if (counted)
+		ordflow_counter_untake(COUNTER_COUPON, coupon_id, 1);
+	forget_own();
 	return false;
 }
 
@@ -228,57 +290,59 @@ ordflow_coupon_use(const int64 *order_ids, int n)
 
 	values[0] = ordflow_int8_array(order_ids, n);
 	values[1] = TimestampTzGetDatum(GetCurrentTimestamp());
-	ordflow_execute(&use_redemptions, values, NULL);
+	write_redemptions(&use_redemptions, values, NULL);
 }
 
-/*
- * Locks a coupon and gives uses back where they are counted.  A coupon that
- * somebody deleted must not stop a cancel.
- */
-static void
-give_back(int64 coupon_id, int64 uses)
-{
-	Datum		values[2];
+/* ---- a return ---- */
 
-	values[0] = Int64GetDatum(coupon_id);
-	values[1] = Int64GetDatum(uses);
-	for (int attempt = 0; attempt < LOCK_ATTEMPTS_MAX; attempt++)
-	{
-		CHECK_FOR_INTERRUPTS();
-		if (ordflow_execute(&count_returns, values, NULL) == 1 ||
-			ordflow_execute(&share_unlimited, values, NULL) == 1 ||
-			ordflow_execute(&read_counts, values, NULL) == 0)
-			return;
-	}
-	elog(ERROR, "coupon %lld could not be locked", (long long) coupon_id);
+/* Uses of one coupon that are given back. */
+typedef struct Return
+{
+	int64		coupon_id;
+	int64		uses;
+	bool		counted;
+} Return;
+
+/* A coupon that somebody deleted must not stop a cancel. */
+static void
+begin_return(Return *given)
+{
+	CouponNow	now;
+
+	CHECK_FOR_INTERRUPTS();
+	ordflow_coupon_hold(given->coupon_id, ShareLock);
+	given->counted = ordflow_coupon_now(given->coupon_id, &now) &&
+		is_counted(given->coupon_id, &now);
 }
 
 void
 ordflow_coupon_return(const int64 *order_ids, int n, TimestampTz now)
 {
 	Datum		values[2];
-	int64	   *coupon_ids;
-	int64	   *uses;
-	int			ncoupons;
+	Return	   *returns;
+	int			nreturns;
 
-	ordflow_refuse_prepare("coupons");
+	ordflow_counter_enter("coupons");
+	forget_own();
 	/* the orders are locked, so their redemptions stand still */
 	values[0] = ordflow_int8_array(order_ids, n);
 	values[1] = TimestampTzGetDatum(now);
-	ncoupons = ordflow_execute(&count_live, values, NULL);
-	if (ncoupons == 0)
+	nreturns = ordflow_execute(&count_live, values, NULL);
+	if (nreturns == 0)
 		return;
 
-	coupon_ids = palloc(sizeof(int64) * ncoupons);
-	uses = palloc(sizeof(int64) * ncoupons);
-	for (int i = 0; i < ncoupons; i++)
+	returns = palloc(sizeof(Return) * nreturns);
+	for (int i = 0; i < nreturns; i++)
 	{
-		coupon_ids[i] = ordflow_result_int64(i, 1);
-		uses[i] = ordflow_result_int64(i, 2);
+		returns[i].coupon_id = ordflow_result_int64(i, 1);
+		returns[i].uses = ordflow_result_int64(i, 2);
 	}
-	for (int i = 0; i < ncoupons; i++)
-		give_back(coupon_ids[i], uses[i]);
-	ordflow_execute(&return_redemptions, values, NULL);
+	for (int i = 0; i < nreturns; i++)
+		begin_return(&returns[i]);
+	write_redemptions(&return_redemptions, values, NULL);
+	for (int i = 0; i < nreturns; i++)
+		if (returns[i].counted)
+			ordflow_counter_add(COUNTER_COUPON, returns[i].coupon_id, returns[i].uses);
 }
 
 /* A withdrawn order was submitted in this very call: nobody else sees its redemption. */
@@ -288,48 +352,21 @@ ordflow_coupon_forget(const int64 *order_ids, int n)
 	Datum		values[1] = {ordflow_int8_array(order_ids, n)};
 
 	ordflow_coupon_return(order_ids, n, GetCurrentTimestamp());
-	ordflow_execute(&delete_redemptions, values, NULL);
+	write_redemptions(&delete_redemptions, values, NULL);
 }
+
+/* ---- an alteration ---- */
 
 /*
- * A statement in a new snapshot at every isolation level.  At REPEATABLE READ
- * the transaction's own would miss uses of a coupon without usage_limit,
- * which leave no trace in its row that the lock could stumble over.
+ * With the latest snapshot: at REPEATABLE READ the transaction's own would miss uses that were
+ * committed after it, which leave no trace in the coupon's row.
  */
-static void
-execute_latest(const char *sql, int64 coupon_id)
-{
-	Oid			argtypes[1] = {INT8OID};
-	Datum		values[1] = {Int64GetDatum(coupon_id)};
-	SPIPlanPtr	plan = SPI_prepare(sql, 1, argtypes);
-	Snapshot	snapshot;
-
-	if (plan == NULL)
-		elog(ERROR, "could not prepare \"%s\"", sql);
-	CommandCounterIncrement();
-	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	if (SPI_execute_snapshot(plan, values, NULL, snapshot, InvalidSnapshot, false, true, 0) < 0)
-		elog(ERROR, "could not execute \"%s\"", sql);
-	UnregisterSnapshot(snapshot);
-}
-
 void
-ordflow_coupon_recount(int64 coupon_id)
+ordflow_coupon_number_uses(int64 coupon_id)
 {
-	execute_latest("UPDATE ordflow.coupons SET used ="
-				   " (SELECT count(*) FROM ordflow.coupon_redemptions r"
-				   "  WHERE r.coupon_id = $1 AND r.state IN ('locked', 'used'))"
-				   " WHERE coupon_id = $1 AND usage_limit IS NOT NULL", coupon_id);
-	execute_latest("WITH missing AS ("
-				   "  SELECT u.redemption_id, u.customer,"
-				   "  row_number() OVER (PARTITION BY u.customer ORDER BY u.redemption_id) AS n"
-				   "  FROM ordflow.coupon_redemptions u"
-				   "  WHERE u.coupon_id = $1 AND u.slot IS NULL AND u.customer IS NOT NULL"
-				   "  AND u.state IN ('locked', 'used'))"
-				   " UPDATE ordflow.coupon_redemptions r SET slot = m.n"
-				   "  + (SELECT COALESCE(max(t.slot), 0) FROM ordflow.coupon_redemptions t"
-				   "     WHERE t.coupon_id = $1 AND t.customer = m.customer)"
-				   " FROM missing m WHERE r.redemption_id = m.redemption_id AND EXISTS ("
-				   "  SELECT FROM ordflow.coupons c"
-				   "  WHERE c.coupon_id = $1 AND c.per_customer IS NOT NULL)", coupon_id);
+	Datum		values[1] = {Int64GetDatum(coupon_id)};
+
+	ordflow_counter_own_write("coupon_redemptions");
+	ordflow_execute_latest(&number_uses, values, NULL);
+	ordflow_counter_own_write_done();
 }

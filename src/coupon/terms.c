@@ -9,6 +9,7 @@
 #include "utils/numeric.h"
 
 #include "base/json.h"
+#include "counter/counter.h"
 #include "coupon/coupon.h"
 
 /* skus in the scope of one coupon */
@@ -120,7 +121,7 @@ timestamp_of(const JsonItem *item, TimestampTz none)
 
 /*
  * Lays the options that were given over the terms; null takes one away.  True
- * when a limit was among them.
+ * when per_customer was among them.
  */
 static bool
 set_options(Coupon *coupon, Jsonb *options)
@@ -154,7 +155,7 @@ set_options(Coupon *coupon, Jsonb *options)
 		coupon->enabled = items[OPT_ENABLED].null || items[OPT_ENABLED].boolean;
 	if (items[OPT_CURRENCY].given)
 		coupon->currency = items[OPT_CURRENCY].text;
-	return items[OPT_USAGE_LIMIT].given || items[OPT_PER_CUSTOMER].given;
+	return items[OPT_PER_CUSTOMER].given;
 }
 
 static void
@@ -270,16 +271,26 @@ ordflow_create_coupon(PG_FUNCTION_ARGS)
 }
 
 /*
- * The row is locked against every use and return, which take its lock too; so
- * the counts can be made anew for limits that were not kept before.
+ * Holds the coupon alone, after all who use it now: its uses are then counted anew for a limit
+ * that was not kept before.  Without preload nobody can sell, so there is nothing to hold.
  */
+static void
+stop_uses(int64 coupon_id)
+{
+	if (!ordflow_preloaded)
+		return;
+	ordflow_counter_enter("coupons");
+	ordflow_coupon_hold(coupon_id, ExclusiveLock);
+	ordflow_counter_forget(COUNTER_COUPON, coupon_id);
+}
+
 Datum
 ordflow_alter_coupon(PG_FUNCTION_ARGS)
 {
 	char	   *code;
 	Jsonb	   *options;
 	Coupon		coupon;
-	bool		limits;
+	bool		number;
 	Datum		values[14];
 	char		nulls[14];
 
@@ -293,12 +304,15 @@ ordflow_alter_coupon(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				errcode(ERRCODE_ORDFLOW_NO_SUCH_OBJECT),
 				errmsg("there is no coupon \"%s\"", code));
-	limits = set_options(&coupon, options);
+	number = set_options(&coupon, options) && coupon.per_customer > 0;
 	check_coupon(&coupon);
+	stop_uses(coupon.coupon_id);
 	coupon_values(&coupon, GetCurrentTimestamp(), values, nulls);
+	ordflow_counter_own_write("coupons");
 	ordflow_execute(&update_coupon, values, nulls);
-	if (limits)
-		ordflow_coupon_recount(coupon.coupon_id);
+	ordflow_counter_own_write_done();
+	if (number)
+		ordflow_coupon_number_uses(coupon.coupon_id);
 	SPI_finish();
 
 	PG_RETURN_VOID();

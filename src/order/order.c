@@ -75,31 +75,6 @@ static Statement find_limited = {
 	.argtypes = {INT8ARRAYOID}
 };
 
-/*
- * The orders whose units or whose counted coupon others work on; the rows of all others are
- * locked.
- */
-static Statement find_busy = {
-	.sql = "WITH units AS MATERIALIZED ("
-	"SELECT order_id, stock_id FROM ordflow.order_lines WHERE order_id = ANY ($1) "
-	"AND stock_id IS NOT NULL AND shipped + cancelled < quantity), "
-	"stock AS MATERIALIZED (SELECT s.stock_id FROM ordflow.stock s "
-	"WHERE s.stock_id IN (SELECT stock_id FROM units) "
-	"ORDER BY s.stock_id FOR NO KEY UPDATE SKIP LOCKED), "
-	"uses AS MATERIALIZED ("
-	"SELECT r.order_id, r.coupon_id FROM ordflow.coupon_redemptions r "
-	"JOIN ordflow.coupons c ON c.coupon_id = r.coupon_id AND c.usage_limit IS NOT NULL "
-	"WHERE r.order_id = ANY ($1) AND r.state IN ('locked', 'used')), "
-	"coupons AS MATERIALIZED (SELECT c.coupon_id FROM ordflow.coupons c "
-	"WHERE c.coupon_id IN (SELECT coupon_id FROM uses) "
-	"ORDER BY c.coupon_id FOR NO KEY UPDATE SKIP LOCKED) "
-	"SELECT order_id FROM units WHERE stock_id NOT IN (SELECT stock_id FROM stock) "
-	"UNION SELECT order_id FROM uses WHERE coupon_id NOT IN (SELECT coupon_id FROM coupons) "
-	"ORDER BY 1",
-	.nargs = 1,
-	.argtypes = {INT8ARRAYOID}
-};
-
 /* ---- the locked order ---- */
 
 const MachineTarget *
@@ -151,28 +126,6 @@ ordflow_order_require(int64 order_id, Order *order)
 		ereport(ERROR,
 				errcode(ERRCODE_ORDFLOW_NO_SUCH_OBJECT),
 				errmsg("order %lld does not exist", (long long) order_id));
-}
-
-static int
-compare_ids(const void *a, const void *b)
-{
-	int64		l = *(const int64 *) a;
-	int64		r = *(const int64 *) b;
-
-	return (l > r) - (l < r);
-}
-
-void
-ordflow_orders_busy(const int64 *order_ids, int n, bool *busy)
-{
-	Datum		ids = ordflow_int8_array(order_ids, n);
-	int			nbusy = ordflow_execute(&find_busy, &ids, NULL);
-	int64	   *found = palloc(sizeof(int64) * Max(nbusy, 1));
-
-	for (int i = 0; i < nbusy; i++)
-		found[i] = ordflow_result_int64(i, 1);
-	for (int i = 0; i < n; i++)
-		busy[i] = bsearch(&order_ids[i], found, nbusy, sizeof(int64), compare_ids) != NULL;
 }
 
 bool

@@ -221,12 +221,6 @@ extern const MachineTarget *ordflow_order_target(void);
 /* Locks the order's row and reads it and the clock; false = no such order.  Connected to SPI. */
 extern bool ordflow_order_lock(int64 order_id, Order *order);
 
-/*
- * Which of the orders, whose rows are locked, could not be cancelled without waiting for
- * who works on their units or coupons; what the others need is locked.
- */
-extern void ordflow_orders_busy(const int64 *order_ids, int n, bool *busy);
-
 /* ordflow_order_lock(); OF004 when there is no such order. */
 extern void ordflow_order_require(int64 order_id, Order *order);
 

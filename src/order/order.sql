@@ -203,15 +203,19 @@ SELECT pg_catalog.pg_extension_config_dump('ordflow.refund_lines', '');
 CREATE VIEW ordflow.reservations AS
 SELECT l.sku, l.location, 'order:' || o.order_id AS reference, o.order_id,
        l.quantity - l.shipped - l.cancelled AS quantity, o.created_at AS since,
-       CASE WHEN o.state = 'pending_payment' THEN o.expires_at END AS expires_at
+       CASE WHEN o.state = 'pending_payment' THEN o.expires_at END AS expires_at, NULL::int AS pid
 FROM ordflow.orders o
 JOIN ordflow.order_lines l USING (order_id)
 WHERE o.state <> 'cancelled' AND l.stock_id IS NOT NULL AND l.shipped + l.cancelled < l.quantity
 UNION ALL
-SELECT sku, location, reference, order_id, quantity, since, expires_at
-FROM ordflow.stock_holds;
+SELECT sku, location, reference, order_id, quantity, since, expires_at, NULL
+FROM ordflow.stock_holds
+UNION ALL
+SELECT s.sku, s.location, NULL, NULL, r.quantity, r.since, NULL, r.pid
+FROM ordflow.open_reservations() r
+JOIN ordflow.stock s ON s.stock_id = r.stock_id;
 COMMENT ON VIEW ordflow.reservations IS
-'Who holds which units: a row for each order line with units still to ship, and for each line of a hold.';
+'Who holds which units: a row for each order line with units still to ship, and for each line of a hold; and, as seen in shared memory, for what other transactions that are open now have taken: with the pid of their process, without reference and order, since the transaction began.';
 
 /*
  * The machine.  submit, pay, ship and refund are done by their functions alone;

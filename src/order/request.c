@@ -515,13 +515,7 @@ ordflow_request_stock_refused(OrderRequest *request, const StockDemand *demand, 
 		if (request->lines[i].location != NULL && request->lines[i].stock_demand == index)
 			ordflow_json_put_int64(&request->detail, NULL, i + 1);
 	ordflow_json_end_array(&request->detail);
-	ordflow_json_put_text(&request->detail, "sku", demand->sku);
-	ordflow_json_put_text(&request->detail, "location", demand->location);
-	if (known)
-	{
-		ordflow_json_put_int64(&request->detail, "requested", demand->quantity);
-		ordflow_json_put_int64(&request->detail, "available", demand->available);
-	}
+	ordflow_stock_put_problem(&request->detail, demand);
 	ordflow_request_problem_end(request);
 }
 
@@ -551,5 +545,7 @@ ordflow_request_coupon_refused(OrderRequest *request, const CouponRefusal *refus
 	ordflow_request_problem_begin(request, SUBMIT_COUPON_REFUSED, "coupon_refused");
 	ordflow_json_put_text(&request->detail, "coupon", request->coupon_code);
 	ordflow_json_put_text(&request->detail, "reason", refusal->reason);
+	if (refusal->in_flight > 0)
+		ordflow_json_put_int64(&request->detail, "in_flight", refusal->in_flight);
 	ordflow_request_problem_end(request);
 }

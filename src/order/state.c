@@ -40,8 +40,8 @@ static Statement update_state = {
 };
 
 static Statement next_seqs = {
-	.sql = "SELECT o.id, 1 + coalesce(max(h.seq), 0) FROM unnest($1) AS o (id) "
-	"LEFT JOIN ordflow.order_history h ON h.order_id = o.id GROUP BY o.id ORDER BY o.id",
+	.sql = "SELECT o.id, 1 + coalesce((SELECT max(h.seq) FROM ordflow.order_history h "
+	"WHERE h.order_id = o.id), 0) FROM unnest($1) AS o (id) ORDER BY o.id",
 	.nargs = 1,
 	.argtypes = {INT8ARRAYOID}
 };

@@ -154,6 +154,7 @@ take_coupons(OrderRequest **requests, int n)
 	}
 }
 
+/* Of an order whose movements are written, units that nobody else may have yet. */
 static void
 give_back_stock(OrderRequest *request)
 {
@@ -161,20 +162,18 @@ give_back_stock(OrderRequest *request)
 	int			n = ordflow_request_stock_demands(request, 0, demands);
 	StockMovement *movements = palloc0(sizeof(StockMovement) * Max(n, 1));
 
-	for (int i = 0; i < n; i++)
-	{
-		movements[i].kind = "reserved";
-		movements[i].stock_id = demands[i].stock_id;
-		movements[i].reserved = demands[i].quantity;
-		movements[i].order_id = request->order_id;
-		movements[i].reason = "refused";
-	}
 	if (!request->written)
-		ordflow_stock_record(movements, n);
+	{
+		ordflow_stock_unreserve(demands, n);
+		return;
+	}
 	for (int i = 0; i < n; i++)
 	{
 		movements[i].kind = "released";
+		movements[i].stock_id = demands[i].stock_id;
 		movements[i].reserved = -demands[i].quantity;
+		movements[i].order_id = request->order_id;
+		movements[i].reason = "refused";
 	}
 	ordflow_stock_apply(movements, n);
 }
@@ -207,7 +206,10 @@ withdraw(OrderRequest *request)
 		give_back_limits(request);
 	if (request->coupon_taken)
 		ordflow_coupon_forget(&request->order_id, 1);
-	ordflow_execute(&delete_order, values, NULL);
+
+	/* what is not written has its own row alone, which goes without being a conflict for others */
+	if (request->written || !ordflow_rows_delete("orders", "orders_pkey", request->order_id))
+		ordflow_execute(&delete_order, values, NULL);
 	request->order_id = 0;
 }
 

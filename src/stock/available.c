@@ -2,104 +2,34 @@
  * available.c
  *	  What may still be promised: the narrow check that every sale goes through.
  *
- * The check is the column ordflow.stock.available, changed under the lock of its
- * row.  It is the part of stock that an escrow counter in shared memory is
- * meant to replace, so nothing outside of this file reads or writes that
- * column to decide about a sale.
- *
- * At READ COMMITTED the loser of a race for the last unit waits for the winner
- * and then sees what is left; at the higher levels it gets 40001.
+ * It is decided by the counter of the stock row, in shared memory: nobody waits for anybody, and
+ * what is sold out is answered at once.  Rows are taken in the order of stock_id, and only when
+ * all that an order wants is there: so of two buyers of the same two skus one gets them, and
+ * not each of them one.
  */
 #include "postgres.h"
 
+#include "access/genam.h"
+#include "access/relscan.h"
+#include "access/skey.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
-#include "common/hashfn.h"
+#include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
 
-#include "stock/row.h"
+#include "counter/counter.h"
 #include "stock/stock.h"
 
-/* The distinct (sku, location) of a batch. */
-typedef struct Pair
-{
-	const char *sku;
-	const char *location;
-} Pair;
+#define NAME_KEYS 2
 
-typedef struct PairEntry
-{
-	Pair		pair;
-	int			row;			/* index into Batch.rows */
-	char		status;
-} PairEntry;
-
-static inline uint32
-pair_hash(Pair pair)
-{
-	return hash_combine(hash_bytes((const unsigned char *) pair.sku, strlen(pair.sku)),
-						hash_bytes((const unsigned char *) pair.location, strlen(pair.location)));
-}
-
-static inline bool
-pair_equal(Pair a, Pair b)
-{
-	return strcmp(a.sku, b.sku) == 0 && strcmp(a.location, b.location) == 0;
-}
-
-#define SH_PREFIX pairs
-#define SH_ELEMENT_TYPE PairEntry
-#define SH_KEY_TYPE Pair
-#define SH_KEY pair
-#define SH_HASH_KEY(table, key) pair_hash(key)
-#define SH_EQUAL(table, a, b) pair_equal(a, b)
-#define SH_SCOPE static inline
-#define SH_DECLARE
-#define SH_DEFINE
-#include "lib/simplehash.h"
-
-/* A stock row that the batch is about. */
-typedef struct StockRow
-{
-	Pair		pair;
-	StockRowRef ref;
-	int64		taken;			/* by owners granted so far */
-	bool		is_short;		/* some owner was refused for want of it */
-} StockRow;
-
-typedef struct Batch
-{
-	StockDemand *demands;
-	int			ndemands;
-	StockRow  **row_of;			/* of each demand */
-	StockRow   *rows;
-	int			nrows;
-	bool	   *granted;
-	int			nowners;
-} Batch;
-
-/*
- * Expired holds are few, lines of holds many: OFFSET 0 keeps the planner from a
- * hash over all the lines, here and below.
- */
-static Statement look_at_one = {
-	.sql = "SELECT s.stock_id, s.available, EXISTS ("
-	"  SELECT FROM ordflow.holds h WHERE h.state = 'held' AND h.expires_at <= $3 AND EXISTS ("
-	"   SELECT FROM ordflow.hold_lines l"
-	"   WHERE l.reference = h.reference AND l.stock_id = s.stock_id OFFSET 0) OFFSET 0)"
-	" FROM ordflow.stock s WHERE s.sku = $1 AND s.location = $2",
-	.nargs = 3,
-	.argtypes = {TEXTOID, TEXTOID, TIMESTAMPTZOID}
-};
-
-static Statement look_at_rows = {
-	.sql = "SELECT i.n, s.stock_id, s.available"
-	" FROM unnest($1, $2) WITH ORDINALITY AS i (sku, location, n)"
-	" JOIN ordflow.stock s ON s.sku = i.sku AND s.location = i.location",
-	.nargs = 2,
-	.argtypes = {TEXTARRAYOID, TEXTARRAYOID}
-};
-
+/* OFFSET 0: expired holds are few, lines many, so no hash over all the lines */
 static Statement sum_expired = {
 	.sql = "SELECT l.stock_id, sum(l.quantity)::bigint"
 	" FROM ordflow.holds h, LATERAL ("
@@ -111,336 +41,320 @@ static Statement sum_expired = {
 	.argtypes = {TIMESTAMPTZOID, INT8ARRAYOID}
 };
 
-/* Finds the distinct (sku, location) of the demands of owners still in. */
-static void
-batch_init(Batch *batch, StockDemand *demands, int ndemands, bool *granted, int nowners)
-{
-	pairs_hash *hash = pairs_create(CurrentMemoryContext, ndemands, NULL);
+/* ---- rows by name ---- */
 
-	memset(batch, 0, sizeof(Batch));
-	batch->demands = demands;
-	batch->ndemands = ndemands;
-	batch->granted = granted;
-	batch->nowners = nowners;
-	batch->rows = MemoryContextAllocExtended(CurrentMemoryContext, sizeof(StockRow) * ndemands,
-											 MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
-	batch->row_of = MemoryContextAllocExtended(CurrentMemoryContext,
-											   sizeof(StockRow *) * ndemands,
-											   MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+/* The table while it is open. */
+typedef struct Names
+{
+	Relation	rel;
+	Relation	index;
+	Snapshot	snapshot;
+	IndexScanDesc scan;
+	TupleTableSlot *slot;
+	AttrNumber	stock_id;
+} Names;
+
+/* With the latest snapshot: a sku is what it is called now. */
+static void
+names_open(Names *names)
+{
+	names->rel = table_open(ordflow_relid("stock"), AccessShareLock);
+	names->index = index_open(ordflow_relid("stock_sku_location_key"), AccessShareLock);
+	names->stock_id = SPI_fnumber(RelationGetDescr(names->rel), "stock_id");
+	names->snapshot = ordflow_register_latest();
+	names->scan = ordflow_index_beginscan(names->rel, names->index, names->snapshot, NAME_KEYS);
+	names->slot = table_slot_create(names->rel, NULL);
+}
+
+static void
+names_close(Names *names)
+{
+	index_endscan(names->scan);
+	ExecDropSingleTupleTableSlot(names->slot);
+	UnregisterSnapshot(names->snapshot);
+	index_close(names->index, NoLock);
+	table_close(names->rel, NoLock);
+}
+
+/* 0 = there is no such row. */
+static int64
+names_find(Names *names, const char *sku, const char *location)
+{
+	const char *values[NAME_KEYS] = {sku, location};
+	ScanKeyData keys[NAME_KEYS];
+	int64		stock_id = 0;
+	bool		isnull;
+
+	for (int i = 0; i < NAME_KEYS; i++)
+		ScanKeyEntryInitialize(&keys[i], 0, i + 1, BTEqualStrategyNumber, InvalidOid,
+							   C_COLLATION_OID, F_TEXTEQ, CStringGetTextDatum(values[i]));
+	index_rescan(names->scan, keys, NAME_KEYS, NULL, 0);
+	if (index_getnext_slot(names->scan, ForwardScanDirection, names->slot))
+		stock_id = DatumGetInt64(slot_getattr(names->slot, names->stock_id, &isnull));
+	ExecClearTuple(names->slot);
+	return stock_id;
+}
+
+int64
+ordflow_stock_find(const char *sku, const char *location)
+{
+	Names		names;
+	int64		stock_id;
+
+	names_open(&names);
+	stock_id = names_find(&names, sku, location);
+	names_close(&names);
+	return stock_id;
+}
+
+/* Fills in stock_id of the demands; those of owners that are out have 0. */
+static void
+find_rows(StockDemand *demands, int ndemands, const bool *granted)
+{
+	Names		names;
+
+	names_open(&names);
 	for (int i = 0; i < ndemands; i++)
 	{
-		Pair		pair = {demands[i].sku, demands[i].location};
-		PairEntry  *entry;
-		bool		found;
-
-		demands[i].stock_id = 0;
-		demands[i].available = 0;
-		if (granted != NULL && !granted[demands[i].owner])
-			continue;
-		entry = pairs_insert(hash, pair, &found);
-		if (!found)
-		{
-			entry->row = batch->nrows;
-			batch->rows[batch->nrows++].pair = pair;
-		}
-		batch->row_of[i] = &batch->rows[entry->row];
-	}
-	pairs_destroy(hash);
-}
-
-/* Reads stock_id and available of the rows, without a lock. */
-static void
-batch_look(Batch *batch)
-{
-	const char **skus = palloc(sizeof(char *) * batch->nrows);
-	const char **locations = palloc(sizeof(char *) * batch->nrows);
-	Datum		values[2];
-	uint64		found;
-
-	for (int i = 0; i < batch->nrows; i++)
-	{
-		skus[i] = batch->rows[i].pair.sku;
-		locations[i] = batch->rows[i].pair.location;
-		batch->rows[i].ref.stock_id = 0;
-		batch->rows[i].ref.available = 0;
-	}
-	values[0] = ordflow_text_array(skus, batch->nrows);
-	values[1] = ordflow_text_array(locations, batch->nrows);
-	found = ordflow_execute(&look_at_rows, values, NULL);
-	for (uint64 i = 0; i < found; i++)
-	{
-		StockRow   *row = &batch->rows[ordflow_result_int64(i, 1) - 1];
-
-		row->ref.stock_id = ordflow_result_int64(i, 2);
-		row->ref.available = ordflow_result_int64(i, 3);
-	}
-	SPI_freetuptable(SPI_tuptable);
-}
-
-/* Decides about one owner, whose demands are from first to before last. */
-static bool
-decide_owner(Batch *batch, int first, int last)
-{
-	bool		granted = true;
-
-	for (int i = first; i < last; i++)
-	{
-		StockDemand *demand = &batch->demands[i];
-		StockRow   *row = batch->row_of[i];
-
-		demand->stock_id = row->ref.stock_id;
-		demand->available = row->ref.available - row->taken;
-		if (demand->stock_id != 0 && demand->quantity <= demand->available)
-			continue;
-		granted = false;
-		row->is_short = row->ref.stock_id != 0;
-	}
-	if (granted)
-		for (int i = first; i < last; i++)
-			batch->row_of[i]->taken += batch->demands[i].quantity;
-	return granted;
-}
-
-/* Decides in the order of owners, each with what the earlier ones left. */
-static void
-batch_decide(Batch *batch)
-{
-	int			last;
-
-	for (int i = 0; i < batch->nrows; i++)
-	{
-		batch->rows[i].taken = 0;
-		batch->rows[i].is_short = false;
-	}
-	for (int first = 0; first < batch->ndemands; first = last)
-	{
-		int			owner = batch->demands[first].owner;
+		StockDemand *demand = &demands[i];
 
 		CHECK_FOR_INTERRUPTS();
-		for (last = first + 1; last < batch->ndemands; last++)
-			if (batch->demands[last].owner != owner)
-				break;
-		if (batch->granted[owner])
-			batch->granted[owner] = decide_owner(batch, first, last);
+		demand->available = 0;
+		demand->in_flight = 0;
+		demand->stock_id = granted != NULL && !granted[demand->owner] ? 0 :
+			names_find(&names, demand->sku, demand->location);
 	}
+	names_close(&names);
+}
+
+/* ---- the counter of a row ---- */
+
+static bool
+load_available(int64 stock_id, Snapshot snapshot, int64 *value)
+{
+	StockLevel	level;
+
+	if (!ordflow_stock_level(stock_id, snapshot, &level))
+		return false;
+	*value = ordflow_stock_sum(level.on_hand, -level.reserved);
+	return true;
+}
+
+void
+ordflow_stock_init(void)
+{
+	static const CounterSource source = {.relname = "stock", .load = load_available};
+
+	ordflow_counter_register(COUNTER_STOCK, &source);
+}
+
+/*
+ * Holds that have expired count as released, whether or not the worker has come by.  When the next
+ * one expires is kept with the counter, so that what is sold out is not looked up each time.
+ *
+ * A serializable transaction leaves them to others: to it, all that it reads of holds is a conflict
+ * with whoever writes one beside it.
+ */
+static bool
+release_expired(int64 stock_id)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	uint64		serial;
+	int			released;
+
+	if (IsolationIsSerializable())
+		return false;
+	if (ordflow_counter_expiry(COUNTER_STOCK, stock_id, &serial) > now)
+		return false;
+	released = ordflow_stock_release_expired(stock_id, now);
+	if (released == 0 && !ordflow_stock_has_ended_holds())
+		ordflow_counter_set_expiry(COUNTER_STOCK, stock_id, ordflow_stock_next_expiry(), serial);
+	return released > 0;
 }
 
 static bool
-batch_is_short(const Batch *batch)
+is_there(int64 stock_id, int64 quantity, int64 *available)
 {
-	for (int i = 0; i < batch->nrows; i++)
-		if (batch->rows[i].is_short)
-			return true;
-	return false;
+	*available = ordflow_counter_spendable(COUNTER_STOCK, stock_id);
+	return *available >= quantity;
 }
 
-/* Releases expired holds on the rows that fell short; true when there were some. */
-static bool
-batch_release_expired(const Batch *batch)
+bool
+ordflow_stock_take(int64 stock_id, int64 quantity, int64 *available)
 {
-	int64	   *stock_ids = palloc(sizeof(int64) * batch->nrows);
-	int			n = 0;
-
-	for (int i = 0; i < batch->nrows; i++)
-		if (batch->rows[i].is_short)
-			stock_ids[n++] = batch->rows[i].ref.stock_id;
-	return n > 0 && ordflow_stock_release_expired(stock_ids, n, GetCurrentTimestamp()) > 0;
+	ordflow_counter_enter("stock");
+	if (!ordflow_counter_pin(COUNTER_STOCK, stock_id))
+	{
+		*available = 0;
+		return false;
+	}
+	do
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (!is_there(stock_id, quantity, available) &&
+			!(release_expired(stock_id) && is_there(stock_id, quantity, available)))
+			return false;
+	} while (!ordflow_counter_take(COUNTER_STOCK, stock_id, quantity));
+	return true;
 }
+
+int64
+ordflow_stock_available(int64 stock_id)
+{
+	CounterState state;
+	int64		value = 0;
+	Snapshot	snapshot;
+
+	if (ordflow_counter_look(COUNTER_STOCK, stock_id, &state))
+		return state.value + state.own;
+	snapshot = ordflow_register_latest();
+	load_available(stock_id, snapshot, &value);
+	UnregisterSnapshot(snapshot);
+	return value;
+}
+
+/* ---- orders ---- */
 
 static int
 compare_stock_ids(const void *a, const void *b)
 {
-	int64		l = (*(StockRow *const *) a)->ref.stock_id;
-	int64		r = (*(StockRow *const *) b)->ref.stock_id;
+	int64		l = (*(StockDemand *const *) a)->stock_id;
+	int64		r = (*(StockDemand *const *) b)->stock_id;
 
 	return (l > r) - (l < r);
 }
 
-/* Locks the rows of the batch in the order of stock_id. */
-static void
-batch_lock(Batch *batch, StockRows *rows)
+/* Says of each demand what is there for it; true when that is enough of all. */
+static bool
+look_at_all(StockDemand **demands, int n)
 {
-	StockRow  **sorted = palloc(sizeof(StockRow *) * batch->nrows);
+	bool		enough = true;
 
-	for (int i = 0; i < batch->nrows; i++)
+	for (int i = 0; i < n; i++)
 	{
-		CHECK_FOR_INTERRUPTS();
-		sorted[i] = &batch->rows[i];
-		ordflow_stock_row_find(rows, sorted[i]->pair.sku, sorted[i]->pair.location,
-							   &sorted[i]->ref);
-	}
-	qsort(sorted, batch->nrows, sizeof(StockRow *), compare_stock_ids);
-	for (int i = 0; i < batch->nrows; i++)
-		if (sorted[i]->ref.stock_id != 0)
-			ordflow_stock_row_lock(rows, &sorted[i]->ref);
-	pfree(sorted);
-}
+		StockDemand *demand = demands[i];
+		CounterState state;
 
-static void
-batch_take(Batch *batch, StockRows *rows)
-{
-	for (int i = 0; i < batch->nrows; i++)
-		if (batch->rows[i].taken > 0)
-			ordflow_stock_row_set(rows, &batch->rows[i].ref,
-								  batch->rows[i].ref.available - batch->rows[i].taken);
-}
-
-static void
-reserve_many(StockDemand *demands, int ndemands, bool *granted, int nowners)
-{
-	Batch		batch;
-	StockRows	rows;
-	bool	   *wanted = palloc(sizeof(bool) * nowners);
-
-	memcpy(wanted, granted, sizeof(bool) * nowners);
-	batch_init(&batch, demands, ndemands, granted, nowners);
-	if (batch.nrows == 0)
-		return;
-	ordflow_stock_rows_open(&rows, STOCK_BY_NAME);
-	batch_lock(&batch, &rows);
-	batch_decide(&batch);
-	if (batch_is_short(&batch))
-	{
-		bool		released;
-
-		ordflow_stock_rows_close(&rows);
-		released = batch_release_expired(&batch);
-		ordflow_stock_rows_open(&rows, STOCK_BY_NAME);
-		if (released)
+		if (demand->stock_id == 0)
+			enough = false;
+		else if (!is_there(demand->stock_id, demand->quantity, &demand->available) &&
+				 !(release_expired(demand->stock_id) &&
+				   is_there(demand->stock_id, demand->quantity, &demand->available)))
 		{
-			batch_lock(&batch, &rows);
-			memcpy(granted, wanted, sizeof(bool) * nowners);
-			batch_decide(&batch);
+			enough = false;
+			if (ordflow_counter_look(COUNTER_STOCK, demand->stock_id, &state))
+				demand->in_flight = state.in_flight;
 		}
 	}
-	batch_take(&batch, &rows);
-	ordflow_stock_rows_close(&rows);
+	return enough;
 }
 
-/* Takes the demand from its row if it is there; false: not taken. */
+/* All or nothing; false: somebody came between. */
 static bool
-take_one(StockDemand *demand)
+take_all(StockDemand **demands, int n)
 {
-	StockRows	rows;
-	StockRowRef ref;
-	bool		taken = false;
-
-	ordflow_stock_rows_open(&rows, STOCK_BY_NAME);
-	ordflow_stock_row_find(&rows, demand->sku, demand->location, &ref);
-	/* sold out is answered without waiting for anybody */
-	if (ref.stock_id != 0 && ref.available >= demand->quantity)
+	for (int i = 0; i < n; i++)
 	{
-		ordflow_stock_row_lock(&rows, &ref);
-		taken = ref.stock_id != 0 && ref.available >= demand->quantity;
-	}
-	if (taken)
-	{
-		demand->stock_id = ref.stock_id;
-		ordflow_stock_row_set(&rows, &ref, ref.available - demand->quantity);
-	}
-	ordflow_stock_rows_close(&rows);
-	return taken;
-}
-
-/*
- * One demand, the common case.  A miss is answered without a lock unless expired
- * holds stand there or units came in meanwhile; false: it is not answered.
- */
-static bool
-reserve_one(StockDemand *demand, bool *granted)
-{
-	Datum		values[3];
-	uint64		found;
-	bool		isnull;
-
-	if (take_one(demand))
-		return true;
-
-	values[0] = CStringGetTextDatum(demand->sku);
-	values[1] = CStringGetTextDatum(demand->location);
-	values[2] = TimestampTzGetDatum(GetCurrentTimestamp());
-	found = ordflow_execute(&look_at_one, values, NULL);
-	demand->stock_id = found == 0 ? 0 : ordflow_result_int64(0, 1);
-	demand->available = found == 0 ? 0 : ordflow_result_int64(0, 2);
-	if (found > 0 &&
-		(demand->available >= demand->quantity || DatumGetBool(ordflow_result(0, 3, &isnull))))
+		if (ordflow_counter_take(COUNTER_STOCK, demands[i]->stock_id, demands[i]->quantity))
+			continue;
+		while (--i >= 0)
+			ordflow_counter_untake(COUNTER_STOCK, demands[i]->stock_id, demands[i]->quantity);
 		return false;
-	*granted = false;
+	}
 	return true;
+}
+
+/* Decides about one owner, whose demands are n from first on. */
+static bool
+decide_owner(StockDemand *first, int n)
+{
+	StockDemand *one[1] = {first};
+	StockDemand **demands = n == 1 ? one : palloc(sizeof(StockDemand *) * n);
+	bool		granted;
+
+	for (int i = 0; i < n; i++)
+	{
+		demands[i] = &first[i];
+		if (first[i].stock_id != 0 && !ordflow_counter_pin(COUNTER_STOCK, first[i].stock_id))
+			first[i].stock_id = 0;
+	}
+	if (n > 1)
+		qsort(demands, n, sizeof(StockDemand *), compare_stock_ids);
+	do
+	{
+		CHECK_FOR_INTERRUPTS();
+		granted = look_at_all(demands, n);
+	} while (granted && !take_all(demands, n));
+	if (n > 1)
+		pfree(demands);
+	return granted;
 }
 
 void
 ordflow_stock_reserve(StockDemand *demands, int ndemands, bool *granted, int nowners)
 {
+	int			last;
+
 	if (ndemands == 0)
 		return;
-	if (ndemands == 1)
+	ordflow_counter_enter("stock");
+	find_rows(demands, ndemands, granted);
+	for (int first = 0; first < ndemands; first = last)
 	{
-		bool	   *grant = &granted[demands[0].owner];
+		int			owner = demands[first].owner;
 
-		if (!*grant || reserve_one(&demands[0], grant))
-			return;
+		for (last = first + 1; last < ndemands; last++)
+			if (demands[last].owner != owner)
+				break;
+		if (granted[owner])
+			granted[owner] = decide_owner(&demands[first], last - first);
 	}
-	reserve_many(demands, ndemands, granted, nowners);
+}
+
+void
+ordflow_stock_unreserve(const StockDemand *demands, int ndemands)
+{
+	for (int i = 0; i < ndemands; i++)
+		ordflow_counter_untake(COUNTER_STOCK, demands[i].stock_id, demands[i].quantity);
 }
 
 /* What expired holds stand on: units that count as available. */
 static void
-add_expired(Batch *batch)
+add_expired(StockDemand *demands, int ndemands)
 {
-	int64	   *stock_ids = palloc(sizeof(int64) * batch->nrows);
+	int64	   *stock_ids = palloc(sizeof(int64) * ndemands);
 	Datum		values[2];
 	uint64		found;
 
-	for (int i = 0; i < batch->nrows; i++)
-		stock_ids[i] = batch->rows[i].ref.stock_id;
+	for (int i = 0; i < ndemands; i++)
+		stock_ids[i] = demands[i].stock_id;
 	values[0] = TimestampTzGetDatum(GetCurrentTimestamp());
-	values[1] = ordflow_int8_array(stock_ids, batch->nrows);
+	values[1] = ordflow_int8_array(stock_ids, ndemands);
 	found = ordflow_execute(&sum_expired, values, NULL);
 	for (uint64 i = 0; i < found; i++)
-		for (int j = 0; j < batch->nrows; j++)
-			if (batch->rows[j].ref.stock_id == ordflow_result_int64(i, 1))
-				batch->rows[j].ref.available += ordflow_result_int64(i, 2);
+		for (int j = 0; j < ndemands; j++)
+			if (demands[j].stock_id == ordflow_result_int64(i, 1))
+				demands[j].available += ordflow_result_int64(i, 2);
 	SPI_freetuptable(SPI_tuptable);
 }
 
 void
 ordflow_stock_look(StockDemand *demands, int ndemands)
 {
-	Batch		batch;
-
 	if (ndemands == 0)
 		return;
-	batch_init(&batch, demands, ndemands, NULL, 0);
-	batch_look(&batch);
-	add_expired(&batch);
+	find_rows(demands, ndemands, NULL);
 	for (int i = 0; i < ndemands; i++)
 	{
-		demands[i].stock_id = batch.row_of[i]->ref.stock_id;
-		demands[i].available = batch.row_of[i]->ref.available;
-	}
-}
+		CounterState state;
 
-void
-ordflow_stock_give(const int64 *stock_ids, const int64 *quantities, int n)
-{
-	StockRows	rows;
-	StockRowRef *refs = palloc(sizeof(StockRowRef) * Max(n, 1));
-
-	if (n == 0)
-		return;
-	ordflow_stock_rows_open(&rows, STOCK_BY_ID);
-	for (int i = 0; i < n; i++)
-	{
-		CHECK_FOR_INTERRUPTS();
-		ordflow_stock_row_find_id(&rows, stock_ids[i], &refs[i]);
-		if (refs[i].stock_id != 0)
-			ordflow_stock_row_lock(&rows, &refs[i]);
-		if (refs[i].stock_id != 0)
-			ordflow_stock_row_set(&rows, &refs[i],
-								  ordflow_stock_sum(refs[i].available, quantities[i]));
+		if (demands[i].stock_id == 0)
+			continue;
+		demands[i].available = ordflow_stock_available(demands[i].stock_id);
+		if (ordflow_counter_look(COUNTER_STOCK, demands[i].stock_id, &state))
+			demands[i].in_flight = state.in_flight;
 	}
-	ordflow_stock_rows_close(&rows);
+	add_expired(demands, ndemands);
 }
 
 void
@@ -452,4 +366,6 @@ ordflow_stock_put_problem(JsonBuild *b, const StockDemand *demand)
 		return;
 	ordflow_json_put_int64(b, "requested", demand->quantity);
 	ordflow_json_put_int64(b, "available", demand->available);
+	if (demand->in_flight > 0)
+		ordflow_json_put_int64(b, "in_flight", demand->in_flight);
 }

@@ -8,13 +8,18 @@
  */
 #include "postgres.h"
 
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 
+#include "counter/counter.h"
 #include "stock/stock.h"
 #include "worker/worker.h"
 
@@ -114,41 +119,23 @@ static Statement read_units = {
 	.argtypes = {TEXTARRAYOID}
 };
 
-/* The rows of an old hold and of a new one under its reference, in one order. */
-static Statement lock_old_and_new = {
-	.sql = "SELECT FROM ordflow.stock s WHERE s.stock_id IN ("
-	"  SELECT l.stock_id FROM ordflow.hold_lines l WHERE l.reference = $1"
-	"  UNION SELECT w.stock_id FROM unnest($2, $3) AS i (sku, location)"
-	"  JOIN ordflow.stock w ON w.sku = i.sku AND w.location = i.location)"
-	" ORDER BY s.stock_id FOR NO KEY UPDATE OF s",
-	.nargs = 3,
-	.argtypes = {TEXTOID, TEXTARRAYOID, TEXTARRAYOID}
-};
-
 /* OFFSET 0: expired holds are few, lines many, so no hash over all the lines */
 static Statement find_expired_on = {
-	.sql = "SELECT h.reference FROM ordflow.holds h"
+	.sql = "SELECT h.reference, h.ctid FROM ordflow.holds h"
 	" WHERE h.state = 'held' AND h.expires_at <= $1 AND EXISTS ("
 	"  SELECT FROM ordflow.hold_lines l"
-	"  WHERE l.reference = h.reference AND l.stock_id = ANY ($3) OFFSET 0)"
-	" ORDER BY h.expires_at LIMIT $2 FOR UPDATE OF h SKIP LOCKED",
+	"  WHERE l.reference = h.reference AND l.stock_id = $3 OFFSET 0)"
+	" ORDER BY h.expires_at LIMIT $2",
 	.nargs = 3,
-	.argtypes = {TIMESTAMPTZOID, INT8OID, INT8ARRAYOID}
+	.argtypes = {TIMESTAMPTZOID, INT8OID, INT8OID}
 };
 
-/* Those of the holds whose rows can all be locked at once; own locks are no hindrance. */
-static Statement lockable_holds = {
-	.sql = "WITH locked AS MATERIALIZED ("
-	"  SELECT s.stock_id FROM ordflow.stock s WHERE s.stock_id IN ("
-	"   SELECT l.stock_id FROM ordflow.hold_lines l WHERE l.reference = ANY ($1))"
-	"  ORDER BY s.stock_id FOR NO KEY UPDATE SKIP LOCKED)"
-	" SELECT l.reference FROM ordflow.hold_lines l"
-	" LEFT JOIN locked k ON k.stock_id = l.stock_id"
-	" WHERE l.reference = ANY ($1)"
-	" GROUP BY l.reference HAVING count(*) = count(k.stock_id)",
-	.nargs = 1,
-	.argtypes = {TEXTARRAYOID}
+static Statement next_expiry = {
+	.sql = "SELECT min(expires_at) FROM ordflow.holds WHERE state = 'held'",
 };
+
+/* The last transaction of this backend that has ended holds. */
+static FullTransactionId ended_by = {0};
 
 void
 ordflow_stock_check_reference(const char *reference)
@@ -178,6 +165,7 @@ hold_lock(const char *reference, Hold *hold)
 	bool		isnull;
 	Datum		expires_at;
 
+	ordflow_counter_pass_gate();
 	ordflow_worker_wake_blocked();
 	if (ordflow_execute(&lock_hold, values, NULL) == 0)
 		return false;
@@ -203,7 +191,8 @@ hold_has_expired(const Hold *hold)
 
 /*
  * Ends holds whose rows are locked: their units leave the shelf (committed) or
- * become available again (released, expired).
+ * become available again (released, expired).  A hold that somebody else began after our
+ * snapshot was taken may be among those that have expired.
  */
 static void
 holds_end(const char *const *references, int n, const char *state, TimestampTz now)
@@ -214,7 +203,7 @@ holds_end(const char *const *references, int n, const char *state, TimestampTz n
 	int			nmovements;
 
 	values[0] = ordflow_text_array(references, n);
-	nmovements = ordflow_execute(&read_units, values, NULL);
+	nmovements = ordflow_execute_latest(&read_units, values, NULL);
 	movements = palloc0(sizeof(StockMovement) * Max(nmovements, 1));
 	for (int i = 0; i < nmovements; i++)
 	{
@@ -232,76 +221,92 @@ holds_end(const char *const *references, int n, const char *state, TimestampTz n
 
 	values[1] = CStringGetTextDatum(state);
 	values[2] = TimestampTzGetDatum(now);
-	ordflow_execute(&end_holds, values, NULL);
+	ordflow_execute_latest(&end_holds, values, NULL);
+	ended_by = GetTopFullTransactionId();
 }
 
-/* The references in the first column of the last result. */
-static const char **
-result_references(int n)
+/* A rollback may bring them back, which this transaction no longer sees. */
+bool
+ordflow_stock_has_ended_holds(void)
 {
-	const char **references = palloc(sizeof(char *) * Max(n, 1));
-
-	for (int i = 0; i < n; i++)
-		references[i] = ordflow_result_text(i, 1);
-	return references;
-}
-
-static int
-compare_references(const void *a, const void *b)
-{
-	return strcmp(*(const char *const *) a, *(const char *const *) b);
+	return FullTransactionIdIsValid(ended_by) &&
+		FullTransactionIdEquals(ended_by, GetTopFullTransactionIdIfAny());
 }
 
 /*
- * The caller may have locked rows of stock before, for orders that it has cancelled.  So none is
- * waited for, which might be below those in the order of locks.
+ * The references in the last result of those holds that could be locked as they were found.  SKIP
+ * LOCKED would not do: at the higher isolation levels it fails where somebody has changed a row
+ * since, who in this case has just released the hold.
  */
-void
-ordflow_stock_expire_holds(const char *const *references, int n, TimestampTz now, bool *expired)
+static int
+lock_found(int n, const char **references)
 {
-	Datum		array = ordflow_text_array(references, n);
-	int			nlockable = ordflow_execute(&lockable_holds, &array, NULL);
-	const char **lockable = result_references(nlockable);
+	Relation	rel = table_open(ordflow_relid("holds"), RowShareLock);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	int			locked = 0;
 
-	if (nlockable > 0)
-		holds_end(lockable, nlockable, "expired", now);
-	qsort(lockable, nlockable, sizeof(char *), compare_references);
 	for (int i = 0; i < n; i++)
-		expired[i] = bsearch(&references[i], lockable, nlockable, sizeof(char *),
-							 compare_references) != NULL;
+	{
+		bool		isnull;
+		ItemPointerData tid = *(ItemPointer) DatumGetPointer(ordflow_result(i, 2, &isnull));
+		TM_FailureData failure;
+
+		if (table_tuple_lock(rel, &tid, snapshot, slot, GetCurrentCommandId(true),
+							 LockTupleExclusive, LockWaitSkip, 0, &failure) == TM_Ok)
+			references[locked++] = ordflow_result_text(i, 1);
+		ExecClearTuple(slot);
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	UnregisterSnapshot(snapshot);
+	table_close(rel, NoLock);
+	return locked;
+}
+
+void
+ordflow_stock_expire_holds(const char *const *references, int n, TimestampTz now)
+{
+	if (n > 0)
+		holds_end(references, n, "expired", now);
 }
 
 int
-ordflow_stock_release_expired(const int64 *stock_ids, int n, TimestampTz now)
+ordflow_stock_release_expired(int64 stock_id, TimestampTz now)
 {
 	Datum		values[3];
 	int			released = 0;
 	int			found;
+	int			locked;
 
 	values[0] = TimestampTzGetDatum(now);
 	values[1] = Int64GetDatum(RELEASE_BATCH);
-	values[2] = ordflow_int8_array(stock_ids, n);
+	values[2] = Int64GetDatum(stock_id);
 	do
 	{
-		Datum		references;
-		int			lockable = 0;
+		const char **references;
 
 		CHECK_FOR_INTERRUPTS();
-		found = ordflow_execute(&find_expired_on, values, NULL);
-		if (found > 0)
-		{
-			references = ordflow_text_array(result_references(found), found);
-			lockable = ordflow_execute(&lockable_holds, &references, NULL);
-		}
-		if (lockable > 0)
-			holds_end(result_references(lockable), lockable, "expired", now);
-		released += lockable;
+		found = ordflow_execute_latest(&find_expired_on, values, NULL);
+		references = palloc(sizeof(char *) * Max(found, 1));
+		locked = lock_found(found, references);
+		if (locked > 0)
+			holds_end(references, locked, "expired", now);
+		released += locked;
 
 		/* what could not be locked would be found again */
-		if (lockable < found)
-			break;
-	} while (found == RELEASE_BATCH);
+	} while (locked == RELEASE_BATCH);
 	return released;
+}
+
+TimestampTz
+ordflow_stock_next_expiry(void)
+{
+	Datum		at;
+	bool		never;
+
+	ordflow_execute_latest(&next_expiry, NULL, NULL);
+	at = ordflow_result(0, 1, &never);
+	return never ? DT_NOEND : DatumGetTimestampTz(at);
 }
 
 static int
@@ -447,7 +452,7 @@ require_same_lines(const Hold *hold, const HoldRequest *request)
 
 /* Takes the units of a new hold, whose row stands, and writes its lines and movements. */
 static void
-request_reserve(const char *reference, const HoldRequest *request)
+request_reserve(const char *reference, const HoldRequest *request, TimestampTz expires_at)
 {
 	int			n = request->ndemands;
 	bool		granted = true;
@@ -468,30 +473,13 @@ request_reserve(const char *reference, const HoldRequest *request)
 		movements[i].stock_id = stock_ids[i];
 		movements[i].reserved = quantities[i];
 		movements[i].reference = reference;
+		ordflow_counter_note_expiry(COUNTER_STOCK, stock_ids[i], expires_at);
 	}
 	values[0] = CStringGetTextDatum(reference);
 	values[1] = ordflow_int8_array(stock_ids, n);
 	values[2] = ordflow_int8_array(quantities, n);
 	ordflow_execute(&insert_lines, values, NULL);
 	ordflow_stock_record(movements, n);
-}
-
-static void
-lock_both(const Hold *hold, const HoldRequest *request)
-{
-	const char **skus = palloc(sizeof(char *) * request->ndemands);
-	const char **locations = palloc(sizeof(char *) * request->ndemands);
-	Datum		values[3];
-
-	for (int i = 0; i < request->ndemands; i++)
-	{
-		skus[i] = request->demands[i].sku;
-		locations[i] = request->demands[i].location;
-	}
-	values[0] = CStringGetTextDatum(hold->reference);
-	values[1] = ordflow_text_array(skus, request->ndemands);
-	values[2] = ordflow_text_array(locations, request->ndemands);
-	ordflow_execute(&lock_old_and_new, values, NULL);
 }
 
 /*
@@ -522,10 +510,7 @@ hold_begin(const char *reference, TimestampTz expires_at, const HoldRequest *req
 		return false;
 	}
 	if (hold_is(&hold, "held"))
-	{
-		lock_both(&hold, request);
 		holds_end(&reference, 1, "expired", hold.now);
-	}
 	ordflow_execute(&delete_lines, values, NULL);
 	values[3] = TimestampTzGetDatum(hold.now);
 	ordflow_execute(&reuse_hold, values, nulls);
@@ -550,13 +535,14 @@ ordflow_reserve_stock(PG_FUNCTION_ARGS)
 				errmsg("expires_at is in the past"));
 
 	SPI_connect();
+	ordflow_counter_enter("stock");
 	if (expires_at != DT_NOEND)
 	{
 		ordflow_worker_activate(DUTY_TIMER);
 		ordflow_worker_wake(DUTY_TIMER, expires_at);
 	}
 	if (hold_begin(reference, expires_at, &request))
-		request_reserve(reference, &request);
+		request_reserve(reference, &request, expires_at);
 	SPI_finish();
 
 	PG_RETURN_INT64(request.units);
@@ -651,5 +637,6 @@ ordflow_hold_deadline(PG_FUNCTION_ARGS)
 							   &never);
 	if (!never)
 		ordflow_worker_wake(DUTY_TIMER, DatumGetTimestampTz(expires_at));
+	ordflow_counter_forget_expiries();
 	return PointerGetDatum(trigger->tg_newtuple);
 }

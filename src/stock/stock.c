@@ -1,120 +1,50 @@
 /*
  * stock.c
- *	  The ledger, and the functions that change or tell what is on hand.
+ *	  The functions that change or tell what is on hand.
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "catalog/pg_type.h"
-#include "commands/sequence.h"
 #include "common/int.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
-#include "utils/memutils.h"
+#include "utils/snapmgr.h"
 
+#include "counter/counter.h"
 #include "stock/stock.h"
+
+#define CREATE_TRIES_MAX 100
 
 PG_FUNCTION_INFO_V1(ordflow_receive_stock);
 PG_FUNCTION_INFO_V1(ordflow_adjust_stock);
 PG_FUNCTION_INFO_V1(ordflow_set_stock);
 PG_FUNCTION_INFO_V1(ordflow_available_stock);
 
-/* The first segment of the ledger: a partition, written without the detour by its parent. */
-static RowTable movements_table = {
-	.relname = "stock_movements_1",
-	.ncolumns = 11,
-	.columns = {
-		{"movement_id", INT8OID}, {"segment", INT4OID}, {"stock_id", INT8OID}, {"kind", TEXTOID},
-		{"on_hand", INT8OID}, {"reserved", INT8OID}, {"order_id", INT8OID}, {"reference", TEXTOID},
-		{"reason", TEXTOID}, {"actor", TEXTOID}, {"at", TIMESTAMPTZOID}
-	}
+static Statement create_row = {
+	.sql = "INSERT INTO ordflow.stock (sku, location) VALUES ($1, $2)"
+	" ON CONFLICT (sku, location) DO NOTHING",
+	.nargs = 2,
+	.argtypes = {TEXTOID, TEXTOID}
 };
 
-static Statement receive = {
-	.sql = "INSERT INTO ordflow.stock AS s (sku, location, available) VALUES ($1, $2, $3)"
-	" ON CONFLICT (sku, location) DO UPDATE SET available = s.available + excluded.available"
-	" RETURNING s.stock_id",
-	.nargs = 3,
-	.argtypes = {TEXTOID, TEXTOID, INT8OID}
+static Statement find_rows = {
+	.sql = "SELECT s.stock_id FROM ordflow.stock s"
+	" WHERE s.sku = $1 AND ($2 IS NULL OR s.location = $2)",
+	.nargs = 2,
+	.argtypes = {TEXTOID, TEXTOID}
 };
 
-static Statement add = {
-	.sql = "UPDATE ordflow.stock SET available = available + $3"
-	" WHERE sku = $1 AND location = $2 RETURNING stock_id",
-	.nargs = 3,
-	.argtypes = {TEXTOID, TEXTOID, INT8OID}
+/* OFFSET 0: expired holds are few, lines many, so no hash over all the lines */
+static Statement sum_expired = {
+	.sql = "SELECT COALESCE(sum(l.quantity), 0)::bigint FROM ordflow.holds h, LATERAL ("
+	"  SELECT l.quantity FROM ordflow.hold_lines l WHERE l.reference = h.reference"
+	"  AND l.stock_id = ANY ($1) OFFSET 0) AS l"
+	" WHERE h.state = 'held' AND h.expires_at <= $2",
+	.nargs = 2,
+	.argtypes = {INT8ARRAYOID, TIMESTAMPTZOID}
 };
-
-/*
- * Balance + movements of the segments that are not folded.  Run under the row's
- * lock by a statement of its own, whose snapshot therefore sees all that was committed
- * before the lock was had.
- */
-static Statement read_level = {
-	.sql = "SELECT (s.on_hand + COALESCE(sum(m.on_hand), 0))::bigint,"
-	" (s.reserved + COALESCE(sum(m.reserved), 0))::bigint, s.available"
-	" FROM ordflow.stock s"
-	" LEFT JOIN ordflow.stock_movements m ON m.stock_id = s.stock_id AND m.segment <> ALL"
-	"  (ARRAY(SELECT g.segment FROM ordflow.stock_segments g WHERE g.folded))"
-	" WHERE s.stock_id = $1 GROUP BY s.stock_id",
-	.nargs = 1,
-	.argtypes = {INT8OID}
-};
-
-static Statement sum_available = {
-	.sql = "WITH found AS ("
-	"  SELECT s.stock_id, s.available FROM ordflow.stock s"
-	"  WHERE s.sku = $1 AND ($2 IS NULL OR s.location = $2)"
-	" ), expired AS ("
-	"  SELECT sum(l.quantity) AS quantity FROM ordflow.holds h, LATERAL ("
-	"   SELECT l.quantity FROM ordflow.hold_lines l WHERE l.reference = h.reference"
-	"   AND l.stock_id = ANY (ARRAY(SELECT f.stock_id FROM found f)) OFFSET 0) AS l"
-	"  WHERE h.state = 'held' AND h.expires_at <= $3"
-	" )"
-	" SELECT (sum(f.available) + COALESCE((SELECT e.quantity FROM expired e), 0))::bigint"
-	" FROM found f",
-	.nargs = 3,
-	.argtypes = {TEXTOID, TEXTOID, TIMESTAMPTZOID}
-};
-
-/* The segment that movements are written to.  All are in the first until a second is opened. */
-static RowTable *
-current_segment(int32 *segment)
-{
-	*segment = 1;
-	return &movements_table;
-}
-
-void
-ordflow_stock_record(const StockMovement *movements, int n)
-{
-	Oid			sequence = ordflow_relid("stock_movements_movement_id_seq");
-	Datum		values[11];
-	bool		nulls[11] = {false};
-	int32		segment;
-	RowWriter	writer;
-
-	ordflow_refuse_prepare("stock");
-	ordflow_rows_begin(&writer, current_segment(&segment));
-	values[1] = Int32GetDatum(segment);
-	ORDFLOW_PUT_TEXT(values, nulls, 9, ordflow_actor());
-	values[10] = TimestampTzGetDatum(GetCurrentTimestamp());
-	for (int i = 0; i < n; i++)
-	{
-		const StockMovement *movement = &movements[i];
-
-		values[0] = Int64GetDatum(nextval_internal(sequence, false));
-		values[2] = Int64GetDatum(movement->stock_id);
-		ORDFLOW_PUT_TEXT(values, nulls, 3, movement->kind);
-		values[4] = Int64GetDatum(movement->on_hand);
-		values[5] = Int64GetDatum(movement->reserved);
-		values[6] = Int64GetDatum(movement->order_id);
-		nulls[6] = movement->order_id == 0;
-		ORDFLOW_PUT_TEXT(values, nulls, 7, movement->reference);
-		ORDFLOW_PUT_TEXT(values, nulls, 8, movement->reason);
-		ordflow_rows_write(&writer, values, nulls);
-	}
-	ordflow_rows_end(&writer);
-}
 
 typedef struct Freed
 {
@@ -143,14 +73,29 @@ ordflow_stock_sum(int64 a, int64 b)
 	return sum;
 }
 
+/* Counters are loaded in the order of stock_id, each once. */
+static void
+add_freed(const Freed *freed, int n)
+{
+	int64		quantity = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		quantity = ordflow_stock_sum(quantity, freed[i].quantity);
+		if (i + 1 < n && freed[i + 1].stock_id == freed[i].stock_id)
+			continue;
+		if (ordflow_counter_pin(COUNTER_STOCK, freed[i].stock_id))
+			ordflow_counter_add(COUNTER_STOCK, freed[i].stock_id, quantity);
+		quantity = 0;
+	}
+}
+
 void
 ordflow_stock_apply(const StockMovement *movements, int n)
 {
 	Freed	   *freed = palloc(sizeof(Freed) * Max(n, 1));
-	int64	   *stock_ids;
-	int64	   *quantities;
 	int			nfreed = 0;
-	int			nrows = 0;
 
 	for (int i = 0; i < n; i++)
 	{
@@ -165,19 +110,10 @@ ordflow_stock_apply(const StockMovement *movements, int n)
 	}
 	qsort(freed, nfreed, sizeof(Freed), compare_freed);
 
-	stock_ids = palloc(sizeof(int64) * Max(nfreed, 1));
-	quantities = palloc(sizeof(int64) * Max(nfreed, 1));
-	for (int i = 0; i < nfreed; i++)
-	{
-		if (i == 0 || freed[i].stock_id != freed[i - 1].stock_id)
-		{
-			stock_ids[nrows] = freed[i].stock_id;
-			quantities[nrows++] = 0;
-		}
-		quantities[nrows - 1] = ordflow_stock_sum(quantities[nrows - 1], freed[i].quantity);
-	}
-	ordflow_stock_give(stock_ids, quantities, nrows);
+	ordflow_counter_enter("stock");
+	add_freed(freed, nfreed);
 	ordflow_stock_record(movements, n);
+	pfree(freed);
 }
 
 void
@@ -212,71 +148,92 @@ put_demand(JsonBuild *b, const StockDemand *demand)
 	ordflow_json_end_array(b);
 }
 
+/* Balance and ledger as they stand now, with what this transaction has written. */
+static void
+read_level(int64 stock_id, StockLevel *level)
+{
+	Snapshot	snapshot;
+	bool		exists;
+
+	snapshot = ordflow_register_latest();
+	exists = ordflow_stock_level(stock_id, snapshot, level);
+	UnregisterSnapshot(snapshot);
+	if (!exists)
+		elog(ERROR, "row %lld of stock is missing", (long long) stock_id);
+}
+
 static int64
 on_hand_of(int64 stock_id)
 {
-	Datum		values[1] = {Int64GetDatum(stock_id)};
+	StockLevel	level;
 
-	if (ordflow_execute(&read_level, values, NULL) != 1)
-		elog(ERROR, "row %lld of stock is missing", (long long) stock_id);
-	return ordflow_result_int64(0, 1);
+	read_level(stock_id, &level);
+	return level.on_hand;
 }
 
-/* Runs a statement of (sku, location, quantity) that answers the stock_id; 0 = no row. */
+/* The row of (sku, location), which is made where there is none. */
 static int64
-change_available(Statement *statement, const char *sku, const char *location, int64 quantity)
+require_row(const char *sku, const char *location)
 {
-	Datum		values[3];
+	int64		stock_id = ordflow_stock_find(sku, location);
 
-	values[0] = CStringGetTextDatum(sku);
-	values[1] = CStringGetTextDatum(location);
-	values[2] = Int64GetDatum(quantity);
-	return ordflow_execute(statement, values, NULL) == 0 ? 0 : ordflow_result_int64(0, 1);
+	for (int i = 0; stock_id == 0; i++)
+	{
+		Datum		values[2];
+
+		/* one that is inserted, deleted and inserted again by others, time after time? */
+		if (i == CREATE_TRIES_MAX)
+			elog(ERROR, "could not create a row of stock for \"%s\"", sku);
+		CHECK_FOR_INTERRUPTS();
+		values[0] = CStringGetTextDatum(sku);
+		values[1] = CStringGetTextDatum(location);
+		ordflow_counter_own_write("stock");
+		ordflow_execute_latest(&create_row, values, NULL);
+		ordflow_counter_own_write_done();
+		stock_id = ordflow_stock_find(sku, location);
+	}
+	return stock_id;
 }
 
 Datum
 ordflow_receive_stock(PG_FUNCTION_ARGS)
 {
 	char	   *sku;
-	int64		quantity;
 	char	   *location;
 	StockMovement movement = {.kind = "received"};
 	int64		on_hand;
 
 	ordflow_require_preload();
 	sku = ordflow_arg_text(fcinfo, 0, "sku");
-	quantity = ordflow_arg_quantity(fcinfo, 1, "quantity");
+	movement.on_hand = ordflow_arg_quantity(fcinfo, 1, "quantity");
 	location = ordflow_arg_text(fcinfo, 2, "location");
 	movement.reference = ordflow_arg_text_or_null(fcinfo, 3, "reference");
 	if (movement.reference != NULL)
 		ordflow_stock_check_reference(movement.reference);
 
 	SPI_connect();
-	movement.stock_id = change_available(&receive, sku, location, quantity);
-	movement.on_hand = quantity;
-	ordflow_stock_record(&movement, 1);
+	ordflow_counter_enter("stock");
+	movement.stock_id = require_row(sku, location);
+	ordflow_stock_apply(&movement, 1);
 	on_hand = on_hand_of(movement.stock_id);
 	SPI_finish();
 
 	PG_RETURN_INT64(on_hand);
 }
 
-/* Takes or adds units for adjust_stock; the stock_id. */
-static int64
-adjust_available(const char *sku, const char *location, int64 delta)
+/* Books a change of what is on hand; OF002 or OF004 where it cannot be. */
+static void
+adjust(const char *sku, const char *location, StockMovement *movement)
 {
-	StockDemand demand = {.sku = sku, .location = location};
+	StockDemand demand = {.sku = sku, .location = location, .quantity = -movement->on_hand};
 	bool		granted = true;
 
-	if (delta > 0)
-	{
-		demand.stock_id = change_available(&add, sku, location, delta);
-		granted = demand.stock_id != 0;
-	}
+	if (movement->on_hand < 0)
+		ordflow_stock_reserve(&demand, 1, &granted, 1);
 	else
 	{
-		demand.quantity = -delta;
-		ordflow_stock_reserve(&demand, 1, &granted, 1);
+		demand.stock_id = ordflow_stock_find(sku, location);
+		granted = demand.stock_id != 0;
 	}
 	if (!granted)
 	{
@@ -285,7 +242,11 @@ adjust_available(const char *sku, const char *location, int64 delta)
 		put_demand(&problems, &demand);
 		ordflow_stock_refuse(demand.stock_id == 0, &problems);
 	}
-	return demand.stock_id;
+	movement->stock_id = demand.stock_id;
+	if (movement->on_hand < 0)
+		ordflow_stock_record(movement, 1);
+	else
+		ordflow_stock_apply(movement, 1);
 }
 
 Datum
@@ -313,50 +274,22 @@ ordflow_adjust_stock(PG_FUNCTION_ARGS)
 					   (long long) ORDFLOW_QUANTITY_MAX));
 
 	SPI_connect();
-	movement.stock_id = adjust_available(sku, location, movement.on_hand);
-	ordflow_stock_record(&movement, 1);
+	ordflow_counter_enter("stock");
+	adjust(sku, location, &movement);
 	on_hand = on_hand_of(movement.stock_id);
 	SPI_finish();
 
 	PG_RETURN_INT64(on_hand);
 }
 
-typedef struct Level
+pg_noreturn static void
+refuse_figure(const char *sku, const char *location, int64 figure, const StockDemand *demand)
 {
-	int64		on_hand;
-	int64		reserved;
-	int64		available;
-} Level;
-
-static void
-read_level_of(int64 stock_id, Level *level)
-{
-	level->on_hand = on_hand_of(stock_id);
-	level->reserved = ordflow_result_int64(0, 2);
-	level->available = ordflow_result_int64(0, 3);
-}
-
-/*
- * What has to be added to a row, which is locked, so that the figure is on hand:
- * OF002 where more is promised than that, expired holds not counted.
- */
-static int64
-figure_delta(const char *sku, const char *location, int64 stock_id, int64 figure)
-{
-	Level		level;
-	StockDemand demand = {.sku = sku, .location = location, .stock_id = stock_id};
 	JsonBuild	problems = {0};
+	StockLevel	level;
 
-	read_level_of(stock_id, &level);
-	if (level.available < level.on_hand - figure &&
-		ordflow_stock_release_expired(&stock_id, 1, GetCurrentTimestamp()) > 0)
-		read_level_of(stock_id, &level);
-	if (level.available >= level.on_hand - figure)
-		return figure - level.on_hand;
-
-	demand.quantity = level.on_hand - figure;
-	demand.available = level.available;
-	put_demand(&problems, &demand);
+	read_level(demand->stock_id, &level);
+	put_demand(&problems, demand);
 	ereport(ERROR,
 			errcode(ERRCODE_ORDFLOW_INSUFFICIENT_STOCK),
 			errmsg("stock of \"%s\" at \"%s\" cannot be set to %lld, %lld units are reserved",
@@ -364,6 +297,39 @@ figure_delta(const char *sku, const char *location, int64 stock_id, int64 figure
 			errdetail_internal("%s", ordflow_json_text(ordflow_json_finish(&problems))),
 			errhint("ordflow.reservations lists who holds them."));
 	pg_unreachable();
+}
+
+/*
+ * Two figures for one row wait for each other: what is on hand is read under a lock of its
+ * own, as the row is not locked to sell.  A sale meanwhile changes it as if it came later.
+ */
+static void
+set_figure(const char *sku, const char *location, int64 figure, StockMovement *movement)
+{
+	StockDemand demand = {.sku = sku, .location = location};
+	int64		available;
+
+	movement->stock_id = demand.stock_id = require_row(sku, location);
+	LockDatabaseObject(ordflow_relid("stock"), (Oid) movement->stock_id, 0, ExclusiveLock);
+	movement->on_hand = figure - on_hand_of(movement->stock_id);
+	if (movement->on_hand == 0)
+		return;
+	if (movement->on_hand > 0)
+	{
+		ordflow_stock_apply(movement, 1);
+		return;
+	}
+	demand.quantity = -movement->on_hand;
+	if (!ordflow_stock_take(demand.stock_id, demand.quantity, &available))
+	{
+		CounterState state;
+
+		demand.available = available;
+		if (ordflow_counter_look(COUNTER_STOCK, demand.stock_id, &state))
+			demand.in_flight = state.in_flight;
+		refuse_figure(sku, location, figure, &demand);
+	}
+	ordflow_stock_record(movement, 1);
 }
 
 Datum
@@ -390,17 +356,26 @@ ordflow_set_stock(PG_FUNCTION_ARGS)
 				errmsg("on_hand may be at most %lld", (long long) ORDFLOW_QUANTITY_MAX));
 
 	SPI_connect();
-	/* creates the row, or locks it: what is on hand is read by a later statement */
-	movement.stock_id = change_available(&receive, sku, location, 0);
-	movement.on_hand = figure_delta(sku, location, movement.stock_id, figure);
-	if (movement.on_hand != 0)
-	{
-		change_available(&add, sku, location, movement.on_hand);
-		ordflow_stock_record(&movement, 1);
-	}
+	ordflow_counter_enter("stock");
+	set_figure(sku, location, figure, &movement);
 	SPI_finish();
 
 	PG_RETURN_INT64(figure);
+}
+
+/* What may be promised of rows, added up, the units of expired holds too. */
+static int64
+sum_available(const int64 *stock_ids, int n)
+{
+	int64		sum = 0;
+	Datum		values[2];
+
+	for (int i = 0; i < n; i++)
+		sum = ordflow_stock_sum(sum, ordflow_stock_available(stock_ids[i]));
+	values[0] = ordflow_int8_array(stock_ids, n);
+	values[1] = TimestampTzGetDatum(GetCurrentTimestamp());
+	ordflow_execute(&sum_expired, values, NULL);
+	return ordflow_stock_sum(sum, ordflow_result_int64(0, 1));
 }
 
 Datum
@@ -408,10 +383,11 @@ ordflow_available_stock(PG_FUNCTION_ARGS)
 {
 	char	   *sku;
 	char	   *location;
-	Datum		values[3];
-	char		nulls[3] = {' ', ' ', ' '};
-	Datum		available;
-	bool		unknown;
+	Datum		values[2];
+	char		nulls[2] = {' ', ' '};
+	int64	   *stock_ids;
+	int64		available;
+	int			n;
 
 	ordflow_require_preload();
 	sku = ordflow_arg_text(fcinfo, 0, "sku");
@@ -420,15 +396,17 @@ ordflow_available_stock(PG_FUNCTION_ARGS)
 	SPI_connect();
 	values[0] = CStringGetTextDatum(sku);
 	ORDFLOW_SET_TEXT(values, nulls, 1, location);
-	values[2] = TimestampTzGetDatum(GetCurrentTimestamp());
-	ordflow_execute(&sum_available, values, nulls);
-	available = ordflow_result(0, 1, &unknown);
-	SPI_finish();
-
-	if (unknown)
+	n = ordflow_execute(&find_rows, values, nulls);
+	if (n == 0)
 		ereport(ERROR,
 				errcode(ERRCODE_ORDFLOW_NO_SUCH_OBJECT),
 				location != NULL ? errmsg("no stock is kept of \"%s\" at \"%s\"", sku, location) :
 				errmsg("no stock is kept of \"%s\"", sku));
-	PG_RETURN_DATUM(available);
+	stock_ids = palloc(sizeof(int64) * n);
+	for (int i = 0; i < n; i++)
+		stock_ids[i] = ordflow_result_int64(i, 1);
+	available = sum_available(stock_ids, n);
+	SPI_finish();
+
+	PG_RETURN_INT64(available);
 }

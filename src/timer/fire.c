@@ -7,10 +7,8 @@
  * fails they are locked first, and then fired in halves, each in a subtransaction, down to
  * the object that is at fault.  It is parked and holds up no other.
  *
- * Somebody's long transaction may hold the stock of an order that is due.  Waiting for him
- * would make the others late, so once that has happened orders are asked before whether
- * they can be done at once.  Nor may code of users that takes long, or never ends, stop
- * everything in the database: the coordinator gives each step so many seconds.
+ * Nor may code of users that takes long, or never ends, stop everything in the database: the
+ * coordinator gives each step so many seconds.
  */
 #include "postgres.h"
 
@@ -191,16 +189,13 @@ static void
 expire_holds(const DueGroup *group)
 {
 	const char **references = palloc(sizeof(char *) * group->n);
-	bool	   *expired = palloc(sizeof(bool) * group->n);
 
 	for (int i = 0; i < group->n; i++)
 		references[i] = ordflow_machine_key_text(group->run->table->target, group->objects[i].key);
-	ordflow_stock_expire_holds(references, group->n, group->run->now, expired);
-	for (int i = 0; i < group->n; i++)
-		group->objects[i].fired = expired[i];
+	ordflow_stock_expire_holds(references, group->n, group->run->now);
 }
 
-/* All of the group or nothing, but for holds that others work on. */
+/* All of the group or nothing. */
 static void
 fire_group(void *arg)
 {
@@ -208,36 +203,11 @@ fire_group(void *arg)
 	int			step = group->branches ? 1 : group->n;
 
 	if (group->timeout == NULL)
-	{
 		expire_holds(group);
-		return;
-	}
-	for (int i = 0; i < group->n; i += step)
+	for (int i = 0; group->timeout != NULL && i < group->n; i += step)
 		apply_step(group, &group->objects[i], step);
 	for (int i = 0; i < group->n; i++)
 		group->objects[i].fired = true;
-}
-
-/* Takes those out of the group that would have to wait. */
-static void
-leave_busy_orders(DueGroup *group)
-{
-	int64	   *order_ids = palloc(sizeof(int64) * group->n);
-	bool	   *busy = palloc(sizeof(bool) * group->n);
-	int			n = 0;
-
-	for (int i = 0; i < group->n; i++)
-		order_ids[i] = DatumGetInt64(group->objects[i].key);
-	ordflow_orders_busy(order_ids, group->n, busy);
-	for (int i = 0; i < group->n; i++)
-		if (!busy[i])
-		{
-			DueObject	object = group->objects[i];
-
-			group->objects[i] = group->objects[n];
-			group->objects[n++] = object;
-		}
-	group->n = n;
 }
 
 static bool
@@ -341,10 +311,6 @@ fire_objects(DueRun *run, bool in_halves)
 		group.n = last - first;
 		if (!group_init(&group))
 			continue;
-		if (run->careful && run->table->target->relid == ordflow_order_target()->relid)
-			leave_busy_orders(&group);
-		if (group.n == 0)
-			continue;
 		if (in_halves)
 			fire_in_halves(&group);
 		else
@@ -391,11 +357,6 @@ ordflow_due_fire(DueRun *run)
 
 	limit_waiting(run, LOCK_TIMEOUT);
 	error = attempt_step(lock_and_fire, run, seconds);
-	if (error != NULL && ordflow_due_is_busy(error->sqlerrcode) && !run->careful)
-	{
-		run->careful = true;
-		error = attempt_step(lock_and_fire, run, seconds);
-	}
 	if (error != NULL)
 	{
 		limit_waiting(run, HURRIED_LOCK_TIMEOUT);

@@ -97,7 +97,6 @@ typedef struct DueRun
 {
 	DueTable   *table;
 	DueSearch	search;
-	bool		careful;		/* orders that wait for others are passed over at once */
 	/* out */
 	DueObject  *objects;		/* all that were locked, not all may have fired */
 	int			nobjects;

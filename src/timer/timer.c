@@ -344,7 +344,6 @@ fire_again(Watch *watch, DueRun *run, TimestampTz now)
 	retries_find_earliest(watch);
 
 	run->search = (DueSearch) {.keys = keys, .nkeys = n, .until = now, .limit = n};
-	run->careful = true;
 	if (!fire(watch, run))
 		return;
 	n = ordflow_due_read(table, &run->search, &rows);
@@ -383,7 +382,6 @@ fire_due(Watch *watch, DueRun *run, TimestampTz now)
 	int			n;
 
 	run->search = (DueSearch) {.from = from, .until = now, .limit = watch->rows_max};
-	run->careful = watch->nretries > 0;
 	if (!fire(watch, run))
 		return;
 	full = run->nobjects == watch->rows_max;

@@ -106,13 +106,16 @@ consider(ActivationRow *best, const ActivationRow *row)
 		*best = *row;
 }
 
-/* With a snapshot of this moment at any isolation level. */
+/*
+ * With a snapshot of this moment at any isolation level.  The scan finds every version of a row and
+ * so takes no predicate lock: the first two orders ever are no conflict.
+ */
 static Activation
 read_table(const char *part)
 {
 	Relation	rel = table_open(table, AccessShareLock);
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+	TableScanDesc scan = table_beginscan(rel, SnapshotAny, 0, NULL);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	ActivationRow best = {0};
 
@@ -120,8 +123,11 @@ read_table(const char *part)
 	{
 		ActivationRow row = {.found = true};
 		bool		isnull;
-		char	   *row_part = TextDatumGetCString(slot_getattr(slot, ATTNUM_PART, &isnull));
+		char	   *row_part;
 
+		if (!table_tuple_satisfies_snapshot(rel, slot, snapshot))
+			continue;
+		row_part = TextDatumGetCString(slot_getattr(slot, ATTNUM_PART, &isnull));
 		if (strcmp(row_part, part) != 0 ||
 			DatumGetObjectId(slot_getattr(slot, ATTNUM_DATABASE, &isnull)) != MyDatabaseId)
 			continue;

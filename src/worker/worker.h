@@ -16,8 +16,9 @@
 /* What coordinators do.  The order is that of their turns. */
 typedef enum DutyKind
 {
-	DUTY_TIMER
-#define DUTY_KINDS (DUTY_TIMER + 1)
+	DUTY_TIMER,
+	DUTY_FOLD
+#define DUTY_KINDS (DUTY_FOLD + 1)
 } DutyKind;
 
 /*

@@ -36,7 +36,7 @@ INSERT INTO evil.attacks (command) VALUES
     ('DISCARD ALL'), ('DISCARD PLANS'), ('PREPARE p AS SELECT 1'), ('DEALLOCATE ALL'), ('LISTEN evil'), ('UNLISTEN *'),
     ('DECLARE c CURSOR WITH HOLD FOR SELECT 1'), ('INSERT INTO evil.late VALUES (1)'),
     ('ALTER ROLE ordflow_evil SUPERUSER'), ('CREATE ROLE ordflow_evil_2 SUPERUSER'), ('GRANT postgres TO ordflow_evil'),
-    ('GRANT ordflow_other TO ordflow_evil'), ('UPDATE ordflow.stock SET available = 0'), ('DELETE FROM ordflow.order_history'),
+    ('GRANT ordflow_other TO ordflow_evil'), ('UPDATE ordflow.stock SET on_hand = 0'), ('DELETE FROM ordflow.order_history'),
     ('UPDATE ordflow.orders SET payable = 0, subtotal = 0'), ('ALTER TABLE ordflow.orders DISABLE TRIGGER ALL'),
     ('UPDATE ordflow.effects SET role = ''postgres'''), ('UPDATE ordflow.parts SET part = ''x'''),
     ('SELECT ordflow.grant_access(''ordflow_evil'', ''orders'')'), ('SELECT ordflow.receive_stock(''pgtap-evil'', 1)'),

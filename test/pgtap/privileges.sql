@@ -53,14 +53,14 @@ SELECT 'orders', 'EXECUTE ' || signature FROM functions WHERE proname IN ('quote
     'refund_failed', 'release_refund', 'order_id', 'available_events')
 UNION ALL SELECT 'orders', unnest(ARRAY['SELECT (order_id) orders', 'SELECT (order_no) orders', 'SELECT (metadata) orders',
     'UPDATE (metadata) orders'])
-UNION ALL SELECT 'stock', 'EXECUTE ' || signature FROM functions WHERE proname ~ '_stock$' AND proname <> 'audit_stock'
+UNION ALL SELECT 'stock', 'EXECUTE ' || signature FROM functions WHERE proname ~ '_stock$' AND proname NOT IN ('audit_stock', 'fold_stock')
 UNION ALL SELECT 'read', 'EXECUTE ' || signature FROM functions WHERE proname IN ('audit', 'doctor', 'diagram', 'is_active',
-    'worker_slots', 'timer_figures')
+    'worker_slots', 'timer_figures', 'open_reservations', 'counter_differences')
 UNION ALL SELECT 'read', 'SELECT ' || relname FROM relations WHERE relkind <> 'S'
-    AND relname NOT IN ('parts', 'stock_holds') AND relname !~ '^stock_movements_\d+$'
+    AND relname NOT IN ('parts', 'counter_gate') AND relname !~ '^stock_movements_\d+$'
 UNION ALL SELECT 'admin', 'EXECUTE ' || signature FROM functions WHERE proname IN ('define_machine', 'check_machine', 'add_effect',
     'drop_effect', 'attach', 'attach_report', 'detach', 'fire', 'create_coupon', 'alter_coupon', 'set_purchase_limit',
-    'run_due', 'expire_order', 'activate', 'deactivate')
+    'run_due', 'fold_stock', 'expire_order', 'activate', 'deactivate')
 UNION ALL SELECT part, 'USAGE schema' FROM unnest(ARRAY['orders', 'stock', 'read', 'admin']) AS part;
 
 -- nothing until granted
@@ -181,7 +181,7 @@ SELECT is_empty($$
 $$, 'every other column of orders is refused (42501)');
 SELECT is(pg_temp.state_as('ordflow_somebody', 'DELETE FROM ordflow.orders'), '42501', 'so is DELETE');
 SELECT is(pg_temp.state_as('ordflow_somebody', $$ INSERT INTO ordflow.orders (order_no) VALUES ('pgtap-2') $$), '42501', 'and INSERT');
-SELECT is(pg_temp.state_as('ordflow_somebody', $$ UPDATE ordflow.stock SET available = 99 $$), '42501', 'and stock');
+SELECT is(pg_temp.state_as('ordflow_somebody', $$ UPDATE ordflow.stock SET on_hand = 99 $$), '42501', 'and stock');
 SELECT is(pg_temp.state_as('ordflow_somebody', $$ SELECT payable FROM ordflow.orders $$), '42501',
     'without "read" an application sees no other column of orders');
 

@@ -1,6 +1,6 @@
 -- test/pgtap/tables.sql: what tables, views and sequences of the schema promise
 BEGIN;
-SELECT plan(21);
+SELECT plan(22);
 
 CREATE TEMP VIEW relations AS
 SELECT c.* FROM pg_class c WHERE c.relnamespace = 'ordflow'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'S');
@@ -9,16 +9,18 @@ CREATE TEMP VIEW dumped AS
 SELECT u.oid, u.filter FROM pg_extension, unnest(extconfig, extcondition) AS u (oid, filter) WHERE extname = 'ordflow';
 
 SELECT bag_eq($$ SELECT relname::text FROM relations WHERE relkind = 'r' AND NOT relispartition $$, ARRAY[
-    'activation', 'coupon_redemptions', 'coupons', 'effects', 'hold_lines', 'holds', 'machines', 'object_history', 'order_charges',
-    'order_history', 'order_lines', 'orders', 'parked', 'parts', 'payments', 'purchase_counts', 'purchase_limits',
+    'activation', 'counter_gate', 'coupon_redemptions', 'coupons', 'effects', 'hold_lines', 'holds', 'machines',
+    'object_history', 'order_charges', 'order_history', 'order_lines', 'orders', 'parked', 'parts', 'payments', 'purchase_counts', 'purchase_limits',
     'refund_lines', 'refunds', 'shipment_lines', 'shipments', 'states', 'stock', 'stock_segments', 'transitions'
 ], 'the tables');
 SELECT bag_eq($$ SELECT relname::text FROM relations WHERE relkind IN ('p', 'v') $$,
-    ARRAY['stock_movements', 'stock_levels', 'reservations', 'stock_holds', 'timer_status', 'workers'], 'the ledger and the views');
+    ARRAY['stock_movements', 'stock_levels', 'reservations', 'stock_holds', 'open_segments', 'ledger_start',
+          'timer_status', 'workers'], 'the ledger and the views');
 
 SELECT columns_are('ordflow', 'workers', ARRAY['worker', 'database', 'pid', 'state', 'since', 'next_at', 'problem', 'fix']);
 SELECT columns_are('ordflow', 'timer_status', ARRAY['state', 'next_deadline', 'due_now', 'done', 'parked', 'lateness_p50',
     'lateness_p99', 'lateness_max', 'last_error', 'last_error_at', 'since']);
+SELECT columns_are('ordflow', 'reservations', ARRAY['sku', 'location', 'reference', 'order_id', 'quantity', 'since', 'expires_at', 'pid']);
 SELECT columns_are('ordflow', 'stock_levels', ARRAY['sku', 'location', 'on_hand', 'reserved', 'available']);
 SELECT columns_are('ordflow', 'orders', ARRAY[
     'order_id', 'order_no', 'customer', 'state', 'currency', 'subtotal', 'discount', 'charges', 'payable', 'coupon',
@@ -52,7 +54,7 @@ SELECT is_empty($$
     SELECT r.relname, a.attname FROM relations r JOIN pg_attribute a ON a.attrelid = r.oid AND a.attnum > 0
     WHERE r.relkind IN ('r', 'p') AND NOT r.relispartition AND NOT a.attisdropped
       AND a.attname IN ('expires_at', 'due_at', 'actor', 'valid_until', 'after', 'after_setting', 'role', 'original', 'added',
-                        'available', 'on_hand', 'reserved', 'slot', 'revision', 'folded', 'retry_at')
+                        'on_hand', 'reserved', 'slot', 'revision', 'folded_at', 'retired_at', 'retry_at')
       AND col_description(r.oid, a.attnum) IS NULL
       AND concat(obj_description(r.oid, 'pg_class')) !~ ('\m' || a.attname || '\M')
       AND NOT (a.attname = 'actor' AND r.relname <> 'order_history')
@@ -89,11 +91,11 @@ $$, 'every table survives a crash, and hides no row');
 SELECT is_empty($$
     SELECT relname FROM relations WHERE relkind IN ('r', 'p') AND NOT EXISTS (
         SELECT FROM pg_index i WHERE i.indrelid = relations.oid AND (i.indisprimary OR i.indnullsnotdistinct AND i.indpred IS NULL))
-      AND oid NOT IN (SELECT relid FROM pg_partition_tree('ordflow.stock_movements'))
+      AND oid NOT IN (SELECT relid FROM pg_partition_tree('ordflow.stock_movements')) AND relname <> 'counter_gate'
 $$, 'every table but the ledger has a key over all its rows');
 
 SELECT is_empty($$
-    SELECT relname FROM relations WHERE relkind = 'r' AND relname NOT IN ('parts', 'activation') AND oid NOT IN (SELECT oid FROM dumped)
+    SELECT relname FROM relations WHERE relkind = 'r' AND relname NOT IN ('parts', 'activation', 'counter_gate') AND oid NOT IN (SELECT oid FROM dumped)
 $$, 'every table that holds users'' rows is dumped, each partition by itself');
 SELECT is_empty($$
     SELECT relname FROM relations WHERE relkind = 'S' AND relname <> 'activation_id_seq' AND oid NOT IN (SELECT oid FROM dumped)

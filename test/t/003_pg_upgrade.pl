@@ -13,6 +13,7 @@ my $old = server('old');
 my $new = server('new');
 answer($old, 'CREATE DATABASE shop');
 shop($old, 'shop');
+spread_ledger($old, 'shop');
 my $rows = checksums($old, 'shop');
 my $activation = answer($old, 'SELECT * FROM ordflow.activation', 'shop');
 answer($old, 'CREATE DATABASE live');

@@ -13,7 +13,8 @@ use Time::HiRes qw(time);
 
 use constant STOP_SECONDS => 20;	# a server that waits for its workers would take minutes
 
-my $node = server('main', 'log_min_messages = debug1', 'restart_after_crash = on', 'fsync = on');
+my $node = server('main', 'log_min_messages = debug1', 'restart_after_crash = on', 'fsync = on',
+	"ordflow.fold_interval = '100ms'");
 my $activity = q(SELECT backend_type, application_name, datname FROM pg_stat_activity
 	WHERE backend_type ~ '^ordflow' ORDER BY 1, 3);
 my $launcher_only = 'ordflow launcher||';

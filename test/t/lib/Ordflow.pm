@@ -13,8 +13,8 @@ use Test::More;
 use Time::HiRes qw(time usleep);
 
 our @EXPORT = qw(
-  server configure shop order_lamp answer sqlstate raises becomes at_once audits_clean checksums
-  same_checksums coordinator all_cancelled worker_complaints);
+  server configure shop spread_ledger order_lamp answer sqlstate raises becomes at_once audits_clean
+  checksums same_checksums coordinator all_cancelled worker_complaints);
 
 use constant PATIENCE => 60;	# seconds, for what a worker does at once on an idle machine
 
@@ -46,6 +46,20 @@ sub shop
 	my ($node, $db) = @_;
 	$node->psql($db, PostgreSQL::Test::Utils::slurp_file("$here/shop.sql"),
 		on_error_die => 1);
+	return;
+}
+
+# The shop's ledger as it is after years of retention: movements in every partition, some folded.
+sub spread_ledger
+{
+	my ($node, $db) = @_;
+	for my $stretch (0 .. 7)
+	{
+		answer($node, "INSERT INTO ordflow.stock_segments (segment, opened_at)
+			VALUES (greatest($stretch << 20, 1), now())", $db);
+		answer($node, q(SELECT ordflow.receive_stock('chair', 1)), $db);
+		answer($node, 'SELECT ordflow.fold_stock()', $db) if $stretch == 5;
+	}
 	return;
 }
 
