@@ -21,7 +21,8 @@ use Timers;
 my $quiet = quiet_server();
 my @quiet_before = quiet_look();
 my $node = server('main', 'max_connections = 30', "shared_buffers = '16MB'",
-	'max_prepared_transactions = 2', 'autovacuum = off', "statement_timeout = '1min'");
+	'max_prepared_transactions = 2', 'autovacuum = off', "statement_timeout = '1min'",
+	"ordflow.fold_interval = '1h'");	# asleep, then, is until a deadline
 answer($node, <<'SQL');
 	CREATE EXTENSION ordflow;
 	SELECT ordflow.receive_stock(sku, 1000000) FROM unnest('{lamp,rug,vase}'::text[]) AS sku;
@@ -381,34 +382,35 @@ sub rows_locked
 	return;
 }
 
-# An open transaction holds the stock of some of the orders that are due. Others go on, and it is
-# never the customer whom a deadlock ends.
+# An open transaction sells the goods of some orders that are due, and that keeps nobody waiting. One
+# that writes to stock itself has them all wait.
 sub stock_locked
 {
 	asleep($node);
 	my $customer = $node->background_psql('postgres');
-	my @rugs = sell($node, 'rugs', n => 20, sku => 'rug', first => 0.8);
-	sell($node, 'vases', n => 200, sku => 'vase', first => 0.7, last => 2.5);
-	$customer->query_safe("BEGIN; SELECT ordflow.submit_order('holder', '@{[goods('rug')]}')");
+	$customer->query_safe("BEGIN; SELECT ordflow.submit_order('seller', '@{[goods('rug')]}')");
+	sell($node, 'sold beside', n => 20, sku => 'rug', first => 0.5);
+	in_time($node, 'sold beside', 'orders of goods that somebody sells', late => 1);
+	$customer->query_safe('COMMIT');
+
+	sell($node, 'rugs', n => 20, sku => 'rug', first => 0.8);
+	$customer->query_safe("BEGIN; UPDATE ordflow.stock SET location = location WHERE sku = 'vase'");
 	my $pid = coordinator($node, 'postgres');
 	my $look = [ $pid, processor_time($pid), time ];
-	in_time($node, 'vases', 'orders of other goods', late => 1);
-	is(answer($node, pending('rugs')), 20, 'those of the goods that are held wait');
+	usleep(2_500_000);
+	is(answer($node, pending('rugs')), 20, 'beside a direct write to stock they wait');
 	share_of_processor($look, coordinator($node, 'postgres'), 30, 'beside stock that is held');
 
-	my %answers;
-	$answers{ $customer->query_safe("SELECT ordflow.cancel_order($_)") }++ for @rugs[ 0 .. 9 ];
-	is_deeply(\%answers, { applied => 10 }, 'the customer cancels some that are due, undisturbed');
 	my $since = clock($node);
 	$customer->query_safe('COMMIT');
 	$customer->quit;
-	becomes($node, pending('rugs'), 0, 'then the others are cancelled');
+	becomes($node, pending('rugs'), 0, 'then they are cancelled');
 	is( answer(
 			$node, "SELECT h.event, h.actor, count(*), max(h.at) < '$since'::timestamptz
 					+ interval '@{[LATE]} s'
 				FROM ordflow.orders o JOIN ordflow.order_history h USING (order_id)
 				WHERE customer = 'rugs' AND to_state = 'cancelled' GROUP BY 1, 2 ORDER BY 1"),
-		"cancel|postgres|10|t\nexpire|ordflow coordinator|10|t", 'each of them once');
+		"expire|ordflow coordinator|20|t", 'each of them once');
 	return;
 }
 
@@ -439,7 +441,7 @@ sub status
 {
 	asleep($node);
 	is( answer(
-			$node, "SELECT state, due_now, parked, done > 1500,
+			$node, "SELECT state, due_now, parked, done > 1300,
 					lateness_p50 <= lateness_p99, lateness_p99 <= lateness_max,
 					next_deadline = (SELECT min(due_at) FROM ordflow.orders)
 				FROM ordflow.timer_status"),
