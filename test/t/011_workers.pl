@@ -57,9 +57,13 @@ sub only_with_work
 	becomes($node, $activity, $launcher_only, 'no work: the launcher runs alone');
 	is( answer($node, 'SELECT worker, database, pid IS NOT NULL, state, since <= now(), problem
 			FROM ordflow.workers', 'brief'),
-		"launcher||t|running|t|\ncoordinator|brief|f|inactive||"
-		  . 'no worker acts in this database: it is new, a copy, or deactivated',
-		'the view says so');
+		'launcher||t|running|t|', 'the view says so');
+	answer($node, 'CREATE DATABASE fresh');
+	is( answer($node, "CREATE EXTENSION ordflow;
+			SELECT database, state, problem FROM ordflow.workers WHERE worker = 'coordinator'", 'fresh'),
+		'fresh|inactive|no worker acts in this database: it is new, a copy, or deactivated',
+		'nor does one act in a new database');
+	answer($node, 'DROP DATABASE fresh');
 
 	my $starts = starts('coordinator');
 	my $session = $node->background_psql('long');

@@ -90,7 +90,7 @@ sub replicate
 	my $seller = session($subscriber);
 	act($seller, 'BEGIN; ' . hold('in flight', 'own', 3));
 	answer($subscriber, "CREATE SUBSCRIPTION apply CONNECTION '"
-		. $publisher->connstr('postgres') . q(' PUBLICATION levels));
+		. $publisher->connstr . q( dbname=postgres' PUBLICATION levels));
 	wait_until($subscriber, $gate);
 	is(act($seller, 'COMMIT'), '', 'the first copy waits for a seller in flight');
 	wait_until($subscriber, q(SELECT bool_and(srsubstate = 'r') FROM pg_subscription_rel));

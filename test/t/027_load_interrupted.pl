@@ -84,6 +84,7 @@ act($buyers[0], <<'SQL');
 			RETURN 0;
 		EXCEPTION WHEN lock_not_available THEN
 			SET LOCAL lock_timeout = 0;
+			PERFORM pg_sleep(0.5);	-- the other is there first
 			RETURN ordflow.reserve_stock(reference, lines);
 		END;
 	END $$;
