@@ -77,7 +77,8 @@ sub restore
 # Two servers, whose stock is the same.
 sub replicate
 {
-	my $publisher = server('publisher', 'wal_level = logical', 'ordflow.workers = off');
+	my $publisher = server('publisher', 'wal_level = logical', 'max_wal_senders = 10',
+		'max_replication_slots = 10', 'ordflow.workers = off');
 	my $subscriber = server('subscriber', 'ordflow.workers = off');
 	my $gate = q(SELECT count(*) > 0 FROM pg_locks WHERE NOT granted
 		AND relation = 'ordflow.counter_gate'::regclass);
