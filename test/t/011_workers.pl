@@ -60,7 +60,8 @@ sub only_with_work
 		'launcher||t|running|t|', 'the view says so');
 	answer($node, 'CREATE DATABASE fresh');
 	is( answer($node, "CREATE EXTENSION ordflow;
-			SELECT database, state, problem FROM ordflow.workers WHERE worker = 'coordinator'", 'fresh'),
+			SELECT database, state, problem FROM ordflow.workers
+			WHERE worker = 'coordinator'", 'fresh'),
 		'fresh|inactive|no worker acts in this database: it is new, a copy, or deactivated',
 		'nor does one act in a new database');
 	answer($node, 'DROP DATABASE fresh');

@@ -382,8 +382,8 @@ sub rows_locked
 	return;
 }
 
-# An open transaction sells the goods of some orders that are due, and that keeps nobody waiting. One
-# that writes to stock itself has them all wait.
+# An open transaction sells the goods of some orders that are due, and that keeps nobody waiting.
+# One that writes to stock itself has them all wait.
 sub stock_locked
 {
 	asleep($node);
