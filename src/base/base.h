@@ -183,6 +183,9 @@ extern Snapshot ordflow_register_latest(void);
 extern void ordflow_reader_open(RowReader *reader, const char *relname, const char *indexname,
 								Snapshot snapshot, struct ScanKeyData *keys, int nkeys);
 
+/* Other keys, as many as at first. */
+extern void ordflow_reader_again(RowReader *reader, struct ScanKeyData *keys, int nkeys);
+
 /* False: there is no further row that the snapshot sees. */
 extern bool ordflow_reader_next(RowReader *reader, ScanDirection direction);
 extern AttrNumber ordflow_reader_column(const RowReader *reader, const char *name);

@@ -41,6 +41,12 @@ ordflow_reader_open(RowReader *reader, const char *relname, const char *indexnam
 	index_rescan(reader->scan, keys, nkeys, NULL, 0);
 }
 
+void
+ordflow_reader_again(RowReader *reader, struct ScanKeyData *keys, int nkeys)
+{
+	index_rescan(reader->scan, keys, nkeys, NULL, 0);
+}
+
 bool
 ordflow_reader_next(RowReader *reader, ScanDirection direction)
 {

@@ -9,25 +9,15 @@
  */
 #include "postgres.h"
 
-#include "access/genam.h"
-#include "access/relscan.h"
-#include "access/skey.h"
-#include "access/table.h"
-#include "access/tableam.h"
 #include "access/xact.h"
-#include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
-#include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
-#include "utils/rel.h"
 #include "utils/snapmgr.h"
 
 #include "counter/counter.h"
+#include "stock/names.h"
 #include "stock/stock.h"
-
-#define NAME_KEYS 2
 
 /* OFFSET 0: expired holds are few, lines many, so no hash over all the lines */
 static Statement sum_expired = {
@@ -41,79 +31,13 @@ static Statement sum_expired = {
 	.argtypes = {TIMESTAMPTZOID, INT8ARRAYOID}
 };
 
-/* ---- rows by name ---- */
-
-/* The table while it is open. */
-typedef struct Names
-{
-	Relation	rel;
-	Relation	index;
-	Snapshot	snapshot;
-	IndexScanDesc scan;
-	TupleTableSlot *slot;
-	AttrNumber	stock_id;
-} Names;
-
-/* With the latest snapshot: a sku is what it is called now. */
+/* Fills in stock_id of the demands that have none.  in_gate: the caller has passed the gate. */
 static void
-names_open(Names *names)
+find_rows(StockDemand *demands, int ndemands, bool in_gate)
 {
-	names->rel = table_open(ordflow_relid("stock"), AccessShareLock);
-	names->index = index_open(ordflow_relid("stock_sku_location_key"), AccessShareLock);
-	names->stock_id = SPI_fnumber(RelationGetDescr(names->rel), "stock_id");
-	names->snapshot = ordflow_register_latest();
-	names->scan = ordflow_index_beginscan(names->rel, names->index, names->snapshot, NAME_KEYS);
-	names->slot = table_slot_create(names->rel, NULL);
-}
+	StockNames	names;
 
-static void
-names_close(Names *names)
-{
-	index_endscan(names->scan);
-	ExecDropSingleTupleTableSlot(names->slot);
-	UnregisterSnapshot(names->snapshot);
-	index_close(names->index, NoLock);
-	table_close(names->rel, NoLock);
-}
-
-/* 0 = there is no such row. */
-static int64
-names_find(Names *names, const char *sku, const char *location)
-{
-	const char *values[NAME_KEYS] = {sku, location};
-	ScanKeyData keys[NAME_KEYS];
-	int64		stock_id = 0;
-	bool		isnull;
-
-	for (int i = 0; i < NAME_KEYS; i++)
-		ScanKeyEntryInitialize(&keys[i], 0, i + 1, BTEqualStrategyNumber, InvalidOid,
-							   C_COLLATION_OID, F_TEXTEQ, CStringGetTextDatum(values[i]));
-	index_rescan(names->scan, keys, NAME_KEYS, NULL, 0);
-	if (index_getnext_slot(names->scan, ForwardScanDirection, names->slot))
-		stock_id = DatumGetInt64(slot_getattr(names->slot, names->stock_id, &isnull));
-	ExecClearTuple(names->slot);
-	return stock_id;
-}
-
-int64
-ordflow_stock_find(const char *sku, const char *location)
-{
-	Names		names;
-	int64		stock_id;
-
-	names_open(&names);
-	stock_id = names_find(&names, sku, location);
-	names_close(&names);
-	return stock_id;
-}
-
-/* Fills in stock_id of the demands; those of owners that are out have 0. */
-static void
-find_rows(StockDemand *demands, int ndemands, const bool *granted)
-{
-	Names		names;
-
-	names_open(&names);
+	ordflow_stock_names_open(&names, in_gate);
 	for (int i = 0; i < ndemands; i++)
 	{
 		StockDemand *demand = &demands[i];
@@ -121,10 +45,10 @@ find_rows(StockDemand *demands, int ndemands, const bool *granted)
 		CHECK_FOR_INTERRUPTS();
 		demand->available = 0;
 		demand->in_flight = 0;
-		demand->stock_id = granted != NULL && !granted[demand->owner] ? 0 :
-			names_find(&names, demand->sku, demand->location);
+		if (demand->stock_id == 0)
+			demand->stock_id = ordflow_stock_names_find(&names, demand->sku, demand->location);
 	}
-	names_close(&names);
+	ordflow_stock_names_close(&names);
 }
 
 /* ---- the counter of a row ---- */
@@ -264,9 +188,9 @@ take_all(StockDemand **demands, int n)
 	return true;
 }
 
-/* Decides about one owner, whose demands are n from first on. */
+/* Decides about one owner, whose demands are n from first on; take: gives him what he wants. */
 static bool
-decide_owner(StockDemand *first, int n)
+decide_owner(StockDemand *first, int n, bool take)
 {
 	StockDemand *one[1] = {first};
 	StockDemand **demands = n == 1 ? one : palloc(sizeof(StockDemand *) * n);
@@ -284,7 +208,7 @@ decide_owner(StockDemand *first, int n)
 	{
 		CHECK_FOR_INTERRUPTS();
 		granted = look_at_all(demands, n);
-	} while (granted && !take_all(demands, n));
+	} while (granted && take && !take_all(demands, n));
 	if (n > 1)
 		pfree(demands);
 	return granted;
@@ -298,7 +222,7 @@ ordflow_stock_reserve(StockDemand *demands, int ndemands, bool *granted, int now
 	if (ndemands == 0)
 		return;
 	ordflow_counter_enter("stock");
-	find_rows(demands, ndemands, granted);
+	find_rows(demands, ndemands, true);
 	for (int first = 0; first < ndemands; first = last)
 	{
 		int			owner = demands[first].owner;
@@ -307,8 +231,34 @@ ordflow_stock_reserve(StockDemand *demands, int ndemands, bool *granted, int now
 			if (demands[last].owner != owner)
 				break;
 		if (granted[owner])
-			granted[owner] = decide_owner(&demands[first], last - first);
+			granted[owner] = decide_owner(&demands[first], last - first, true);
 	}
+}
+
+/* As far as counters tell that are loaded; cheap, so that a sale hardly pays for it. */
+static bool
+seems_there(const StockDemand *demand)
+{
+	CounterState state;
+
+	return demand->stock_id != 0 &&
+		(!ordflow_counter_look(COUNTER_STOCK, demand->stock_id, &state) ||
+		 state.value + state.own >= demand->quantity);
+}
+
+bool
+ordflow_stock_is_sold_out(StockDemand *demands, int ndemands)
+{
+	bool		enough = true;
+
+	if (ndemands == 0)
+		return false;
+	/* nobody renames what is found now, until this transaction ends */
+	ordflow_counter_enter("stock");
+	find_rows(demands, ndemands, true);
+	for (int i = 0; i < ndemands && enough; i++)
+		enough = seems_there(&demands[i]);
+	return !enough && !decide_owner(demands, ndemands, false);
 }
 
 void
@@ -343,7 +293,7 @@ ordflow_stock_look(StockDemand *demands, int ndemands)
 {
 	if (ndemands == 0)
 		return;
-	find_rows(demands, ndemands, NULL);
+	find_rows(demands, ndemands, false);
 	for (int i = 0; i < ndemands; i++)
 	{
 		CounterState state;

@@ -42,7 +42,6 @@ CREATE TABLE ordflow.stock_movements (
 ) PARTITION BY LIST (((segment >> 20) & 7));
 -- its name on a partition, stock_movements_1_segment_stock_id_idx, is looked up by the library
 CREATE INDEX stock_movements_segment_stock_id_idx ON ordflow.stock_movements (segment, stock_id);
-CREATE INDEX stock_movements_stock_id ON ordflow.stock_movements (stock_id);
 -- for audit(), next to nothing for the movements of orders
 CREATE INDEX stock_movements_reference ON ordflow.stock_movements (reference)
     WHERE order_id IS NULL AND reserved <> 0;

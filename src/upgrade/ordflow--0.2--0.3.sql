@@ -98,6 +98,7 @@ SELECT set_config('update.movement_id', format('%s %s', last_value, is_called), 
 CREATE OR REPLACE VIEW ordflow.stock_levels AS SELECT sku, location, on_hand, reserved, on_hand - reserved AS available FROM ordflow.stock;
 
 ALTER TABLE ordflow.stock_movements DETACH PARTITION ordflow.stock_movements_1;
+DROP INDEX ordflow.stock_movements_1_stock_id_idx;
 ALTER TABLE ordflow.stock_movements_1 ALTER COLUMN segment TYPE bigint;
 -- without these, the list of what is dumped would keep them
 ALTER EXTENSION ordflow DROP SEQUENCE ordflow.stock_movements_movement_id_seq;
@@ -118,7 +119,6 @@ CREATE TABLE ordflow.stock_movements_7 PARTITION OF ordflow.stock_movements FOR 
 CREATE TABLE ordflow.stock_movements_8 PARTITION OF ordflow.stock_movements FOR VALUES IN (7);
 -- its name on a partition, stock_movements_1_segment_stock_id_idx, is looked up by the library
 CREATE INDEX stock_movements_segment_stock_id_idx ON ordflow.stock_movements (segment, stock_id);
-CREATE INDEX stock_movements_stock_id ON ordflow.stock_movements (stock_id);
 -- for audit(), next to nothing for the movements of orders
 CREATE INDEX stock_movements_reference ON ordflow.stock_movements (reference)
     WHERE order_id IS NULL AND reserved <> 0;
