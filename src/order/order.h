@@ -192,6 +192,12 @@ extern void ordflow_orders_record(const int64 *order_ids, int n, const OrderEven
 extern bool ordflow_settle_collision(OrderRequest *request);
 
 /*
+ * Has nobody claimed the order's key or number, not even a transaction that is still open?
+ * Somebody may at any moment.
+ */
+extern bool ordflow_claim_is_free(const OrderRequest *request);
+
+/*
  * A repeat has the answer of the first call, also where today it is refused at its
  * price: the coupon has ended or changed since.
  */

@@ -128,10 +128,7 @@ ordflow_request_reset(OrderRequest *request)
 	request->coupon_taken = false;
 	request->written = false;
 	for (int i = 0; i < request->nlines; i++)
-	{
-		request->lines[i].stock_id = 0;
 		request->lines[i].limit_id = 0;
-	}
 }
 
 Jsonb *

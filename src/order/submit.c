@@ -2,10 +2,11 @@
  * submit.c
  *	  submit_order and submit_orders: one path, for one order or thousands.
  *
- * In this order, and set by set for a bulk call: the orders' own rows (which
- * claim the idempotency keys; a twin waits there for the first's end), stock,
- * purchase limits, coupons, then lines, history and movements.  So whoever loses the
- * race for a key has taken nothing yet, and all callers meet the locks in one order.
+ * What is sold out is answered first, from the counters alone.  Then in this order, and
+ * set by set for a bulk call: the orders' own rows (which claim the idempotency keys; a
+ * twin waits there for the first's end), stock, purchase limits, coupons, then lines,
+ * history and movements.  So whoever loses the race for a key has taken nothing yet, and
+ * all callers meet the locks in one order.
  *
  * A refused order of a bulk call is withdrawn: its rows are deleted and what it
  * took is given back, within the call and without a subtransaction.  A
@@ -47,6 +48,23 @@ pending(const OrderRequest *request)
 	return request->result == SUBMIT_PENDING;
 }
 
+/* The stock rows of the lines. */
+static void
+note_rows(OrderRequest *request, const StockDemand *demands)
+{
+	for (int i = 0; i < request->nlines; i++)
+		if (request->lines[i].location != NULL)
+			request->lines[i].stock_id = demands[request->lines[i].stock_demand].stock_id;
+}
+
+static void
+refuse_stock(OrderRequest *request, const StockDemand *demands, int ndemands)
+{
+	for (int i = 0; i < ndemands; i++)
+		if (demands[i].stock_id == 0 || demands[i].available < demands[i].quantity)
+			ordflow_request_stock_refused(request, &demands[i], i);
+}
+
 static void
 take_stock(OrderRequest **requests, int n, int nlines)
 {
@@ -72,12 +90,10 @@ take_stock(OrderRequest **requests, int n, int nlines)
 		StockDemand *mine = demands + first[i];
 
 		request->stock_taken = granted[i] && first[i + 1] > first[i];
-		for (int j = 0; granted[i] && j < request->nlines; j++)
-			if (request->lines[j].location != NULL)
-				request->lines[j].stock_id = mine[request->lines[j].stock_demand].stock_id;
-		for (int j = 0; !granted[i] && j < first[i + 1] - first[i]; j++)
-			if (mine[j].stock_id == 0 || mine[j].available < mine[j].quantity)
-				ordflow_request_stock_refused(request, &mine[j], j);
+		if (granted[i])
+			note_rows(request, mine);
+		else
+			refuse_stock(request, mine, first[i + 1] - first[i]);
 	}
 }
 
@@ -424,6 +440,33 @@ key_taken(const OrderRequest *request)
 }
 
 /*
+ * What is sold out is answered before a row is written.  But a key that is taken, or is being taken
+ * now, stands for an order that may have been accepted: then the answer is that order's.  The
+ * requests are sorted by claim.
+ */
+static void
+refuse_sold_out(OrderRequest **requests, int n)
+{
+	for (int i = 0; i < n; i++)
+	{
+		OrderRequest *request = requests[i];
+		bool		has_twin = (i > 0 && same_claim(requests[i - 1], request)) ||
+			(i + 1 < n && same_claim(request, requests[i + 1]));
+		StockDemand *demands = palloc(sizeof(StockDemand) * request->nlines);
+		int			ndemands = ordflow_request_stock_demands(request, 0, demands);
+
+		/* whoever waits for a twin has passed the gate, and so has the twin */
+		CHECK_FOR_INTERRUPTS();
+		if (ordflow_stock_is_sold_out(demands, ndemands) && !has_twin &&
+			ordflow_claim_is_free(request))
+			refuse_stock(request, demands, ndemands);
+		else
+			note_rows(request, demands);
+		pfree(demands);
+	}
+}
+
+/*
  * Decides every pending request.  Of several with one key in the call the first
  * goes ahead, and the others find what became of it in the next pass: a
  * duplicate if it was accepted, their own turn if it was refused.
@@ -432,12 +475,11 @@ static void
 submit_all(OrderRequest **requests, int n, TimestampTz now, bool bulk)
 {
 	OrderRequest **pass = palloc(sizeof(OrderRequest *) * Max(n, 1));
+	bool		first = true;
 
-	if (n > 0)
-		ordflow_worker_activate(DUTY_TIMER);
-	ordflow_worker_wake_blocked();
 	if (n > 1)
 		qsort(requests, n, sizeof(OrderRequest *), compare_claims);
+	refuse_sold_out(requests, n);
 	for (;;)
 	{
 		int			k = 0;
@@ -460,6 +502,12 @@ submit_all(OrderRequest **requests, int n, TimestampTz now, bool bulk)
 		}
 		if (k == 0)
 			break;
+		if (first)
+		{
+			ordflow_worker_activate(DUTY_TIMER);
+			ordflow_worker_wake_blocked();
+			first = false;
+		}
 		submit_pass(pass, k, now, bulk);
 	}
 }

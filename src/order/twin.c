@@ -7,9 +7,14 @@
  */
 #include "postgres.h"
 
+#include "access/skey.h"
+#include "access/stratnum.h"
+#include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/numeric.h"
+#include "utils/snapmgr.h"
 
 #include "order/order.h"
 
@@ -144,6 +149,41 @@ settle_with_twin(OrderRequest *request)
 	ordflow_json_put_text(&request->detail, "idempotency_key", request->idempotency_key);
 	ordflow_json_put_int64(&request->detail, "order_id", order_id);
 	ordflow_request_problem_end(request);
+}
+
+/* What a column of an index must be. */
+static void
+init_key(ScanKey key, AttrNumber column, const char *value)
+{
+	if (value == NULL)
+		ScanKeyEntryInitialize(key, SK_ISNULL | SK_SEARCHNULL, column, InvalidStrategy,
+							   InvalidOid, InvalidOid, InvalidOid, (Datum) 0);
+	else
+		ScanKeyEntryInitialize(key, 0, column, BTEqualStrategyNumber, InvalidOid,
+							   C_COLLATION_OID, F_TEXTEQ, CStringGetTextDatum(value));
+}
+
+bool
+ordflow_claim_is_free(const OrderRequest *request)
+{
+	RowReader	reader;
+	SnapshotData dirty;
+	ScanKeyData keys[2];
+	bool		found;
+
+	if (request->order_no != NULL)
+		return false;
+	if (request->idempotency_key == NULL)
+		return true;
+
+	/* sees what transactions have inserted that are still open */
+	InitDirtySnapshot(dirty);
+	init_key(&keys[0], 1, request->customer);
+	init_key(&keys[1], 2, request->idempotency_key);
+	ordflow_reader_open(&reader, "orders", "orders_idempotency_key", &dirty, keys, 2);
+	found = ordflow_reader_next(&reader, ForwardScanDirection);
+	ordflow_reader_close(&reader);
+	return !found;
 }
 
 void

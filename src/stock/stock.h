@@ -47,6 +47,13 @@ extern void ordflow_stock_reserve(StockDemand *demands, int ndemands,
 								  bool *granted, int nowners);
 
 /*
+ * Is there not enough for all of these demands, which are one owner's?  Nothing is taken, nothing
+ * written (but that holds which have expired are released), so a sale that comes after may still
+ * be refused.  Fills in the demands as reserve does.
+ */
+extern bool ordflow_stock_is_sold_out(StockDemand *demands, int ndemands);
+
+/*
  * stock_id and available without a lock, for quote_order; stock_id 0 = unknown.
  * The units of expired holds count as available.
  */
