@@ -56,6 +56,13 @@ extern bool ordflow_version_is_current(void);
 /* The oid of a relation in schema ordflow; error when it is missing. */
 extern Oid	ordflow_relid(const char *relname);
 
+/*
+ * Registers, for good, who is told of a relation whose cache entry was invalidated (invalid: of
+ * all).  The server has ten places for such callbacks of all that is loaded, so all of ours
+ * share one.
+ */
+extern void ordflow_on_relation_change(void (*callback) (Oid relid));
+
 /* The role that owns the extension: our statements run as it. */
 extern Oid	ordflow_owner(void);
 

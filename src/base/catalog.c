@@ -171,3 +171,27 @@ ordflow_actor(void)
 		return ordflow_actor_setting;
 	return GetUserNameFromId(GetSessionUserId(), false);
 }
+
+/* ---- relations that change ---- */
+
+#define WATCHERS_MAX 8
+
+static void (*watchers[WATCHERS_MAX]) (Oid relid);
+static int	nwatchers = 0;
+
+static void
+relation_changed(Datum arg, Oid relid)
+{
+	for (int i = 0; i < nwatchers; i++)
+		watchers[i] (relid);
+}
+
+void
+ordflow_on_relation_change(void (*callback) (Oid relid))
+{
+	if (nwatchers == WATCHERS_MAX)
+		elog(FATAL, "out of places for those who are told of changed relations");
+	if (nwatchers == 0)
+		CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
+	watchers[nwatchers++] = callback;
+}

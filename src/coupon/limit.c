@@ -108,7 +108,7 @@ static Statement set_limit = {
 };
 
 static void
-limits_forget(Datum arg, Oid relid)
+limits_forget(Oid relid)
 {
 	if (OidIsValid(relid) && relid != limits.relid)
 		return;
@@ -119,7 +119,7 @@ limits_forget(Datum arg, Oid relid)
 void
 ordflow_limit_init(void)
 {
-	CacheRegisterRelcacheCallback(limits_forget, (Datum) 0);
+	ordflow_on_relation_change(limits_forget);
 }
 
 Datum

@@ -51,7 +51,7 @@ ordflow_machine_ops(const char *machine)
 }
 
 static void
-relation_changed(Datum arg, Oid relid)
+relation_changed(Oid relid)
 {
 	for (int i = 0; i < lengthof(registry_tables); i++)
 		if (!OidIsValid(relid) || relid == registry_tables[i])
@@ -71,7 +71,7 @@ ordflow_machine_init(void)
 	HASHCTL		ctl = {.keysize = ORDFLOW_TEXT_MAX + 1, .entrysize = sizeof(RegistryEntry)};
 
 	registry = hash_create("ordflow machines", 16, &ctl, HASH_ELEM | HASH_STRINGS);
-	CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
+	ordflow_on_relation_change(relation_changed);
 	CacheRegisterSyscacheCallback(PROCOID, hook_changed, (Datum) 0);
 	CacheRegisterSyscacheCallback(NAMESPACEOID, hook_changed, (Datum) 0);
 	CacheRegisterSyscacheCallback(AUTHOID, hook_changed, (Datum) 0);

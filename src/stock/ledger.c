@@ -21,7 +21,6 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
-#include "utils/inval.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
@@ -78,7 +77,7 @@ segments_value(RowReader *reader)
 /* ---- the current segment ---- */
 
 static void
-forget_current(Datum arg, Oid relid)
+forget_current(Oid relid)
 {
 	if (OidIsValid(relid) && relid != current.table)
 		return;
@@ -93,7 +92,7 @@ register_forget(void)
 
 	if (registered)
 		return;
-	CacheRegisterRelcacheCallback(forget_current, (Datum) 0);
+	ordflow_on_relation_change(forget_current);
 	registered = true;
 }
 

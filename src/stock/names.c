@@ -18,7 +18,6 @@
 #include "executor/tuptable.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
-#include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
@@ -48,7 +47,7 @@ static struct
 /* ---- what is remembered ---- */
 
 static void
-forget_names(Datum arg, Oid relid)
+forget_names(Oid relid)
 {
 	if (OidIsValid(relid) && relid != known.table)
 		return;
@@ -63,7 +62,7 @@ known_init(void)
 	{
 		known.context = AllocSetContextCreate(TopMemoryContext, "ordflow stock names",
 											  ALLOCSET_DEFAULT_SIZES);
-		CacheRegisterRelcacheCallback(forget_names, (Datum) 0);
+		ordflow_on_relation_change(forget_names);
 		known.stale = true;
 	}
 	if (!known.stale)

@@ -18,7 +18,6 @@
 #include "postgres.h"
 
 #include "executor/spi.h"
-#include "utils/inval.h"
 #include "utils/memutils.h"
 
 #include "timer/internal.h"
@@ -152,7 +151,7 @@ retries_hasten(Watch *watch, TimestampTz now)
 /* ---- the list of tables ---- */
 
 static void
-relation_changed(Datum arg, Oid relid)
+relation_changed(Oid relid)
 {
 	reload = true;
 }
@@ -529,7 +528,7 @@ begin(void)
 		memory = AllocSetContextCreate(TopMemoryContext, "ordflow timer", ALLOCSET_DEFAULT_SIZES);
 		turn = AllocSetContextCreate(TopMemoryContext, "ordflow timer round",
 									 ALLOCSET_DEFAULT_SIZES);
-		CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
+		ordflow_on_relation_change(relation_changed);
 	}
 	MemoryContextReset(turn);
 }

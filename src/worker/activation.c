@@ -61,7 +61,7 @@ static Statement add_row = {
 };
 
 static void
-forget(Datum arg, Oid relid)
+forget(Oid relid)
 {
 	if (OidIsValid(relid) && relid != table && OidIsValid(table))
 		return;
@@ -73,14 +73,14 @@ forget(Datum arg, Oid relid)
 void
 ordflow_activation_init(void)
 {
-	CacheRegisterRelcacheCallback(forget, (Datum) 0);
+	ordflow_on_relation_change(forget);
 }
 
 void
 ordflow_activation_rolled_back(void)
 {
 	if (written)
-		forget((Datum) 0, InvalidOid);
+		forget(InvalidOid);
 }
 
 void
