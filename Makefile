@@ -4,11 +4,17 @@ EXTENSION = ordflow
 MODULE_big = ordflow
 VERSION_OF_ORDFLOW := $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" ordflow.control)
 
-OBJS := $(patsubst %.c,%.o,$(wildcard src/*.c src/*/*.c))
+OBJS := $(patsubst %.c,%.o,$(filter-out src/module/%,$(wildcard src/*.c src/*/*.c)))
+
+# Each src/module/NAME.c is ordflow_NAME.so: it alone links its client library, so that a server
+# without that library loses nothing else. header:library:package of Debian.
+CLIENT_redis = hiredis/hiredis.h:hiredis:libhiredis-dev
+CLIENT_amqp = amqp.h:librabbitmq:librabbitmq-dev
 
 # The order is the dependency order: a reference to a later fragment fails at CREATE EXTENSION.
 FRAGMENTS = src/base/schema.sql \
 	src/worker/worker.sql \
+	src/server/server.sql \
 	src/counter/counter.sql \
 	src/machine/machine.sql \
 	src/stock/stock.sql \
@@ -33,7 +39,8 @@ TAP_TESTS := $(if $(PROVE_TESTS),1)
 PG_CPPFLAGS = -Isrc -DORDFLOW_VERSION='"$(VERSION_OF_ORDFLOW)"'
 PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers
 # build/versions, the servers of test-versions, is gigabytes of download: make clean leaves it.
-EXTRA_CLEAN = $(filter-out build/versions,$(wildcard build/*)) ordflow--*.sql tmp_check
+EXTRA_CLEAN = $(filter-out build/versions,$(wildcard build/*)) ordflow--*.sql tmp_check \
+	src/module/*.o src/module/*.so
 
 # Bitcode serves the inlining of small functions into JIT-compiled expressions; ours run SPI.
 # Without it the build needs no clang.
@@ -64,6 +71,50 @@ ifneq ($(filter 9.% 10 11 12 13 14,$(MAJORVERSION)),)
 $(error ordflow needs PostgreSQL 15 or later, but $(PG_CONFIG) belongs to $(VERSION))
 endif
 
+# Where pkg-config is not installed, the library is looked for where the compiler looks.
+part = $(word $1,$(subst :, ,$(CLIENT_$2)))
+package_config = $(shell pkg-config $1 $2 2>/dev/null)
+hash := \#
+has_header = $(shell echo '$(hash)include <$1>' | $(CC) $2 -E -x c - >/dev/null 2>&1 && echo yes)
+client_flags = $(call package_config,--cflags,$(call part,2,$1))
+client_libs = $(or $(call package_config,--libs,$(call part,2,$1)),\
+	-l$(patsubst lib%,%,$(call part,2,$1)))
+client_there = $(if $(CLIENT_$1),$(call has_header,$(call part,1,$1),$(client_flags)),yes)
+
+ALL_MODULES := $(patsubst src/module/%.c,%,$(wildcard src/module/*.c))
+MODULES_BUILT := $(strip $(foreach m,$(ALL_MODULES),$(if $(call client_there,$m),$m)))
+MODULES_LEFT_OUT := $(filter-out $(MODULES_BUILT),$(ALL_MODULES))
+ifeq ($(filter-out all,$(MAKECMDGOALS)),)
+$(foreach m,$(MODULES_LEFT_OUT),\
+	$(info ordflow_$m is left out: there is no client library (Debian: $(call part,3,$m))))
+endif
+
+MODULE_OBJS := $(MODULES_BUILT:%=src/module/%.o)
+MODULE_FILES := $(MODULES_BUILT:%=src/module/%$(DLSUFFIX))
+$(foreach m,$(MODULES_BUILT),\
+	$(eval src/module/$m.o: override CPPFLAGS += $(if $(CLIENT_$m),$(call client_flags,$m)))\
+	$(eval src/module/$m$(DLSUFFIX): LDFLAGS_SL += $(if $(CLIENT_$m),$(call client_libs,$m))))
+$(MODULE_OBJS): override CFLAGS += $(CFLAGS_SL_MODULE)
+
+ifneq ($(call has_header,hiredis/hiredis_ssl.h,$(call client_flags,redis)),)
+src/module/redis.o: override CPPFLAGS += -DHAVE_HIREDIS_SSL
+src/module/redis$(DLSUFFIX): LDFLAGS_SL += \
+	$(or $(call package_config,--libs,hiredis_ssl),-lhiredis_ssl)
+endif
+
+all: $(MODULE_FILES)
+
+install: install-modules
+
+install-modules: $(MODULE_FILES) | installdirs
+	$(foreach m,$(MODULES_BUILT),$(INSTALL_SHLIB) src/module/$m$(DLSUFFIX) \
+		'$(DESTDIR)$(pkglibdir)/ordflow_$m$(DLSUFFIX)' &&) true
+
+uninstall: uninstall-modules
+
+uninstall-modules:
+	rm -f $(ALL_MODULES:%='$(DESTDIR)$(pkglibdir)/ordflow_%$(DLSUFFIX)')
+
 else
 
 all install uninstall installcheck:
@@ -77,7 +128,7 @@ clean:
 endif
 
 # One list of headers for all: a build takes seconds. The stamp changes with the server's version.
-$(OBJS): $(wildcard src/*/*.h) ordflow.control build/server
+$(OBJS) $(MODULE_OBJS): $(wildcard src/*/*.h) ordflow.control build/server
 
 build/server: FORCE
 	@mkdir -p build
@@ -120,5 +171,5 @@ bench-stock:
 tidy:
 	@test/tidy
 
-.PHONY: demo test torture memcheck test-versions tidy FORCE \
+.PHONY: install-modules uninstall-modules demo test torture memcheck test-versions tidy FORCE \
 	bench-orders bench-stock bench-timers bench-neighbour

@@ -73,6 +73,11 @@ SELECT 'warning', 'worker', concat_ws(' of ', w.worker, d.datname), w.problem, w
 FROM ordflow.worker_slots() w LEFT JOIN pg_database d ON d.oid = w.database
 WHERE w.problem IS NOT NULL AND w.state <> 'off' AND NOT pg_is_in_recovery()
 UNION ALL
+SELECT 'warning', 'server', format('server %s', s.srvname), format('module ordflow_%s is not installed', m.module),
+       format('apt-get install %s   # then make && make install, in the sources of ordflow', m.package)
+FROM ordflow.modules() m JOIN pg_foreign_data_wrapper w ON w.fdwname = 'ordflow_' || m.module
+JOIN pg_foreign_server s ON s.srvfdw = w.oid WHERE NOT m.installed
+UNION ALL
 SELECT 'warning', 'timer', 'ordflow.orders', format('%s orders are past their deadline, the oldest since %s', count(*), min(o.due_at)),
        CASE WHEN ordflow.is_active('timer') THEN 'SELECT * FROM ordflow.workers;   -- tells why no worker cancels them'
             ELSE 'SELECT ordflow.activate();   -- lets the workers act in this database' END

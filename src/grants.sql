@@ -48,13 +48,14 @@ INSERT INTO ordflow.parts (part, privilege, object) SELECT part, privilege, obje
         'FUNCTION ordflow.diagram(text, text)',
         'FUNCTION ordflow.is_active(text)',
         'FUNCTION ordflow.worker_slots()',
-        'FUNCTION ordflow.timer_figures()',
+        'FUNCTION ordflow.timer_figures()', 'FUNCTION ordflow.timer_driver_figures()',
         'FUNCTION ordflow.open_reservations()',
-        'FUNCTION ordflow.counter_differences()']),
+        'FUNCTION ordflow.counter_differences()',
+        'FUNCTION ordflow.modules()']),
     ('read', 'SELECT', ARRAY[
         'TABLE ordflow.machines', 'TABLE ordflow.states', 'TABLE ordflow.transitions', 'TABLE ordflow.effects',
         'TABLE ordflow.object_history', 'TABLE ordflow.activation', 'TABLE ordflow.workers', 'TABLE ordflow.parked',
-        'TABLE ordflow.timer_status',
+        'TABLE ordflow.timer_status', 'TABLE ordflow.timer_drivers',
         'TABLE ordflow.stock', 'TABLE ordflow.stock_segments', 'TABLE ordflow.stock_movements', 'TABLE ordflow.holds',
         'TABLE ordflow.hold_lines', 'TABLE ordflow.stock_levels', 'TABLE ordflow.reservations', 'TABLE ordflow.stock_holds',
         'TABLE ordflow.open_segments', 'TABLE ordflow.ledger_start',
@@ -78,6 +79,9 @@ INSERT INTO ordflow.parts (part, privilege, object) SELECT part, privilege, obje
         'FUNCTION ordflow.activate()',
         'FUNCTION ordflow.deactivate()',
         'FUNCTION ordflow.run_due(timestamptz, integer)',
+        'FUNCTION ordflow.schedule_run_due(text)',
+        'FUNCTION ordflow.unschedule_run_due()',
+        'FUNCTION ordflow.server_options(name)',
         'FUNCTION ordflow.fold_stock()'])
 ) AS v (part, privilege, objects), unnest(objects) AS object;
 INSERT INTO ordflow.parts (part, privilege, object)

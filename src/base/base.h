@@ -33,6 +33,20 @@ extern bool ordflow_workers;
 extern int	ordflow_stock_counters;
 extern int	ordflow_fold_interval;	/* milliseconds */
 extern int	ordflow_movement_retention; /* seconds; -1 = for good */
+extern char *ordflow_timer_drivers;
+extern int	ordflow_timer_grace;	/* milliseconds */
+
+/* An item of ordflow.timer_drivers. */
+typedef struct TimerDriverName
+{
+	char		driver[NAMEDATALEN];
+	char		server[NAMEDATALEN];	/* empty for worker and cron */
+} TimerDriverName;
+
+#define TIMER_DRIVERS_MAX 16
+
+/* How many items the list has, at most TIMER_DRIVERS_MAX; -1: it is none. */
+extern int	ordflow_timer_driver_names(const char *list, TimerDriverName *names);
 
 extern void ordflow_settings_init(void);
 

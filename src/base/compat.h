@@ -22,13 +22,15 @@
 
 #include "catalog/pg_class.h"
 #include "catalog/pg_database.h"
+#include "catalog/pg_foreign_server.h"
 #include "catalog/pg_proc.h"
 
 static inline AclResult
 ordflow_object_aclcheck(Oid classid, Oid objectid, Oid roleid, AclMode mode)
 {
-	Assert(classid == ProcedureRelationId);
-	return pg_proc_aclcheck(objectid, roleid, mode);
+	Assert(classid == ProcedureRelationId || classid == ForeignServerRelationId);
+	return classid == ForeignServerRelationId ? pg_foreign_server_aclcheck(objectid, roleid, mode) :
+		pg_proc_aclcheck(objectid, roleid, mode);
 }
 
 static inline bool

@@ -6,6 +6,7 @@
 
 #include <limits.h>
 
+#include "parser/scansup.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 
@@ -22,6 +23,8 @@ bool		ordflow_workers;
 int			ordflow_stock_counters;
 int			ordflow_fold_interval;
 int			ordflow_movement_retention;
+char	   *ordflow_timer_drivers;
+int			ordflow_timer_grace;
 
 static bool
 check_currency(char **newval, void **extra, GucSource source)
@@ -41,9 +44,82 @@ check_name(char **newval, void **extra, GucSource source)
 	return false;
 }
 
+/* Copies a word of a list's item; false: it is empty or too long. */
+static bool
+copy_word(char *word, const char *begin, const char *end)
+{
+	while (begin < end && scanner_isspace(*begin))
+		begin++;
+	while (end > begin && scanner_isspace(end[-1]))
+		end--;
+	if (begin == end || end - begin >= NAMEDATALEN)
+		return false;
+	memcpy(word, begin, end - begin);
+	word[end - begin] = '\0';
+	return true;
+}
+
+/* "worker", "cron", or "redis(cache)", as it stands between two commas. */
+static bool
+read_timer_driver(TimerDriverName *name, const char *begin, const char *end)
+{
+	const char *open = memchr(begin, '(', end - begin);
+
+	while (end > begin && scanner_isspace(end[-1]))
+		end--;
+	name->server[0] = '\0';
+	if (open == NULL)
+		return copy_word(name->driver, begin, end) &&
+			(strcmp(name->driver, "worker") == 0 || strcmp(name->driver, "cron") == 0);
+	return end[-1] == ')' && copy_word(name->driver, begin, open) &&
+		copy_word(name->server, open + 1, end - 1) &&
+		(strcmp(name->driver, "redis") == 0 || strcmp(name->driver, "amqp") == 0);
+}
+
+int
+ordflow_timer_driver_names(const char *list, TimerDriverName *names)
+{
+	int			n = 0;
+
+	for (const char *item = list;; item++)
+	{
+		const char *end = strchrnul(item, ',');
+
+		if (n == TIMER_DRIVERS_MAX || !read_timer_driver(&names[n++], item, end))
+			return -1;
+		item = end;
+		if (*item == '\0')
+			return n;
+	}
+}
+
+static bool
+check_timer_drivers(char **newval, void **extra, GucSource source)
+{
+	TimerDriverName names[TIMER_DRIVERS_MAX];
+
+	if (ordflow_timer_driver_names(*newval, names) >= 0)
+		return true;
+	GUC_check_errdetail("It is a list of worker, cron, redis(server), amqp(server), "
+						"at most %d of them.", TIMER_DRIVERS_MAX);
+	GUC_check_errhint("As in 'worker, redis(cache)', where cache is from "
+					  "CREATE SERVER cache FOREIGN DATA WRAPPER ordflow_redis.");
+	return false;
+}
+
 void
 ordflow_settings_init(void)
 {
+	DefineCustomStringVariable("ordflow.timer_drivers",
+							   "What tells that a deadline has come.",
+							   "A list of worker, cron, redis(server), amqp(server); for each database.",
+							   &ordflow_timer_drivers, "worker", PGC_SUSET, 0,
+							   check_timer_drivers, NULL, NULL);
+	DefineCustomIntVariable("ordflow.timer_grace",
+							"How long after a deadline the worker fires what another driver was to fire.",
+							"Where ordflow.timer_drivers does not list worker.",
+							&ordflow_timer_grace, 5000, 0, 3600000,
+							PGC_SUSET, GUC_UNIT_MS, NULL, NULL, NULL);
 	DefineCustomStringVariable("ordflow.currency",
 							   "The currency of an order that names none.",
 							   "A code of ISO 4217.",

@@ -204,6 +204,17 @@ key_is_changed(const RowChange *change, HeapTuple row)
 	return !isnull && (change->key_is_null || !datum_image_eq(key, change->key, byval, length));
 }
 
+static void
+tell_due(const RowChange *change, HeapTuple row, TimestampTz due)
+{
+	bool		isnull;
+	Datum		key = column_value(change, row, change->target->key_column, &isnull);
+
+	if (!isnull)
+		ordflow_worker_deadline(change->target->relid,
+								ordflow_machine_key_text(change->target, key), due);
+}
+
 /* Tells the timer of a deadline that is new in the row, or under a new key. */
 static void
 note_due(const RowChange *change, int attnum, HeapTuple row)
@@ -219,6 +230,8 @@ note_due(const RowChange *change, int attnum, HeapTuple row)
 	if (!never && (was_never || DatumGetTimestampTz(due) != DatumGetTimestampTz(was) ||
 				   key_is_changed(change, row)))
 		ordflow_worker_wake(DUTY_TIMER, DatumGetTimestampTz(due));
+	if (ordflow_worker_is_heard())
+		tell_due(change, row, never ? DT_NOEND : DatumGetTimestampTz(due));
 }
 
 Datum

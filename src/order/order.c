@@ -289,6 +289,17 @@ keeps_deadline(const MachineStep *step)
 		!(timeout && is(timeout->event, step->event));
 }
 
+/* Of what leads back to an order's own deadline a companion is told to look at once. */
+static void
+tell_deadlines(const int64 *order_ids, int n, const MachineStep *step, TimestampTz due)
+{
+	if (!ordflow_worker_is_heard())
+		return;
+	for (int i = 0; i < n; i++)
+		ordflow_worker_deadline_of_id(ordflow_relid("orders"), order_ids[i],
+									  is(step->to_state, "pending_payment") ? step->now : due);
+}
+
 static void
 order_update(MachineStep *step)
 {
@@ -307,6 +318,7 @@ order_update(MachineStep *step)
 	due = deadline(step->to_state, step->now);
 	/* an event of the shop's may lead back to an order's own deadline */
 	ordflow_worker_wake(DUTY_TIMER, is(step->to_state, "pending_payment") ? step->now : due);
+	tell_deadlines(order_ids, step->nkeys, step, due);
 	ordflow_orders_set_state(order_ids, step->nkeys, step->to_state, step->now, due,
 							 cancel_reason(step));
 }
@@ -471,6 +483,7 @@ ordflow_order_deadline(PG_FUNCTION_ARGS)
 	int			due_at;
 	Datum		due;
 	bool		never;
+	bool		isnull;
 
 	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ||
 		!TRIGGER_FIRED_BEFORE(trigger->tg_event))
@@ -488,6 +501,12 @@ ordflow_order_deadline(PG_FUNCTION_ARGS)
 	due = SPI_getbinval(row, desc, due_at, &never);
 	if (!never)
 		ordflow_worker_wake(DUTY_TIMER, DatumGetTimestampTz(due));
+	if (ordflow_worker_is_heard())
+		ordflow_worker_deadline_of_id(RelationGetRelid(trigger->tg_relation),
+									  DatumGetInt64(SPI_getbinval(row, desc,
+																  SPI_fnumber(desc, "order_id"),
+																  &isnull)),
+									  never ? DT_NOEND : DatumGetTimestampTz(due));
 	return PointerGetDatum(row);
 }
 

@@ -106,7 +106,12 @@ decide(OrderRequest *request, TimestampTz now)
 	request->state = request->payable > 0 ? "pending_payment" : "pending_shipment";
 	request->expires_at = expiry(request, now);
 	if (request->payable > 0)
+	{
 		ordflow_worker_wake(DUTY_TIMER, request->expires_at);
+		if (ordflow_worker_is_heard())
+			ordflow_worker_deadline_of_id(ordflow_relid("orders"), request->order_id,
+										  request->expires_at);
+	}
 }
 
 /* No key and no number of its own: nothing to collide with but a number like its id. */

@@ -540,6 +540,8 @@ ordflow_reserve_stock(PG_FUNCTION_ARGS)
 	{
 		ordflow_worker_activate(DUTY_TIMER);
 		ordflow_worker_wake(DUTY_TIMER, expires_at);
+		if (ordflow_worker_is_heard())
+			ordflow_worker_deadline(ordflow_relid("holds"), reference, expires_at);
 	}
 	if (hold_begin(reference, expires_at, &request))
 		request_reserve(reference, &request, expires_at);
@@ -637,6 +639,11 @@ ordflow_hold_deadline(PG_FUNCTION_ARGS)
 							   &never);
 	if (!never)
 		ordflow_worker_wake(DUTY_TIMER, DatumGetTimestampTz(expires_at));
+	if (!never && ordflow_worker_is_heard())
+		ordflow_worker_deadline(RelationGetRelid(trigger->tg_relation),
+								SPI_getvalue(trigger->tg_newtuple, desc,
+											 SPI_fnumber(desc, "reference")),
+								DatumGetTimestampTz(expires_at));
 	ordflow_counter_forget_expiries();
 	return PointerGetDatum(trigger->tg_newtuple);
 }

@@ -154,6 +154,9 @@ extern Datum ordflow_due_key_texts(const DueTable *table, const DueObject *objec
 /* What nobody has come back to: of tables that are gone, above all. */
 extern void ordflow_parked_remove_stale(TimestampTz now);
 
+/* ---- driver.c ---- */
+extern void ordflow_driver_init(void);
+
 /* ---- lateness.c: figures in shared memory ---- */
 
 /*
@@ -168,7 +171,8 @@ typedef struct TimerFigures
 {
 	Oid			database;		/* invalid: no figures */
 	TimestampTz since;
-	uint64		done;			/* objects and holds that the coordinator fired */
+	uint64		done;			/* objects and holds that were fired */
+	uint64		published;		/* deadlines that a driver has told its server of */
 	int64		lateness_max;	/* in microseconds */
 	uint64		lateness[LATENESS_BUCKETS];
 	TimestampTz error_at;		/* 0: there was none */
@@ -177,6 +181,13 @@ typedef struct TimerFigures
 } TimerFigures;
 
 extern void ordflow_figures_init(void);
+
+/* In a driver: its own figures from now on, which begin anew. */
+extern void ordflow_figures_of_driver(void);
+extern void ordflow_figures_published(int n);
+
+/* Those of the driver at a companion's place; false when there are none. */
+extern bool ordflow_figures_read_driver(int place, TimerFigures *figures);
 
 /* Counts what a run has fired, and that is committed. */
 extern void ordflow_figures_fired(const DueRun *run);
@@ -188,5 +199,8 @@ extern bool ordflow_figures_read(TimerFigures *figures);
 
 /* The lateness in microseconds that a share of what was fired was below. */
 extern int64 ordflow_figures_lateness(const TimerFigures *figures, double share);
+
+/* ---- cron.c ---- */
+extern void ordflow_cron_init(void);
 
 #endif							/* ORDFLOW_TIMER_INTERNAL_H */

@@ -1,9 +1,9 @@
 /*
  * lateness.c
- *	  What coordinators have fired, how late, and what failed, in shared memory.
+ *	  What coordinators and drivers have fired, how late, and what failed, in shared memory.
  *
- * The figures are of one database each, from the first run after the server's start.  They
- * are for people to look at: nothing depends on them.
+ * The figures are of one database each, from the first run after the server's start, or of a
+ * driver, from its start.  They are for people to look at: nothing depends on them.
  */
 #include "postgres.h"
 
@@ -20,6 +20,9 @@
 
 #define SHMEM_NAME "ordflow timer"
 
+/* those of coordinators, and then of drivers */
+#define PLACES (WORKER_DATABASES_MAX + COMPANIONS_MAX)
+
 static shmem_request_hook_type previous_shmem_request = NULL;
 static shmem_startup_hook_type previous_shmem_startup = NULL;
 
@@ -32,14 +35,14 @@ request_shmem(void)
 {
 	if (previous_shmem_request)
 		previous_shmem_request();
-	RequestAddinShmemSpace(mul_size(sizeof(TimerFigures), WORKER_DATABASES_MAX));
-	RequestNamedLWLockTranche(SHMEM_NAME, WORKER_DATABASES_MAX);
+	RequestAddinShmemSpace(mul_size(sizeof(TimerFigures), PLACES));
+	RequestNamedLWLockTranche(SHMEM_NAME, PLACES);
 }
 
 static void
 start_shmem(void)
 {
-	Size		size = mul_size(sizeof(TimerFigures), WORKER_DATABASES_MAX);
+	Size		size = mul_size(sizeof(TimerFigures), PLACES);
 	bool		found;
 
 	if (previous_shmem_startup)
@@ -63,13 +66,16 @@ ordflow_figures_init(void)
 	shmem_startup_hook = start_shmem;
 }
 
-/* The figures of this database, locked, or NULL. */
+/* In a driver. */
+static int	own_place = -1;
+
+/* The figures of this database or driver, locked, or NULL. */
 static TimerFigures *
 figures_lock(LWLockMode mode, int *slot)
 {
 	TimerFigures *figures;
 
-	*slot = figures_of != NULL ? ordflow_worker_database_slot() : -1;
+	*slot = figures_of == NULL ? -1 : own_place >= 0 ? own_place : ordflow_worker_database_slot();
 	if (*slot < 0)
 		return NULL;
 	LWLockAcquire(&locks[*slot].lock, mode);
@@ -81,6 +87,40 @@ figures_lock(LWLockMode mode, int *slot)
 		figures->since = GetCurrentTimestamp();
 	}
 	return figures;
+}
+
+void
+ordflow_figures_of_driver(void)
+{
+	own_place = WORKER_DATABASES_MAX + ordflow_companion_place();
+	LWLockAcquire(&locks[own_place].lock, LW_EXCLUSIVE);
+	memset(&figures_of[own_place], 0, sizeof(TimerFigures));
+	figures_of[own_place].database = MyDatabaseId;
+	figures_of[own_place].since = GetCurrentTimestamp();
+	LWLockRelease(&locks[own_place].lock);
+}
+
+void
+ordflow_figures_published(int n)
+{
+	int			slot;
+	TimerFigures *figures = figures_lock(LW_EXCLUSIVE, &slot);
+
+	if (figures == NULL)
+		return;
+	figures->published += n;
+	LWLockRelease(&locks[slot].lock);
+}
+
+bool
+ordflow_figures_read_driver(int place, TimerFigures *copy)
+{
+	int			slot = WORKER_DATABASES_MAX + place;
+
+	LWLockAcquire(&locks[slot].lock, LW_SHARED);
+	*copy = figures_of[slot];
+	LWLockRelease(&locks[slot].lock);
+	return copy->database == MyDatabaseId;
 }
 
 /* The first buckets hold a microsecond each, the last all that is beyond the others. */

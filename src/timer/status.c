@@ -9,12 +9,15 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "funcapi.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 
 #include "timer/internal.h"
+#include "worker/worker.h"
 
 PG_FUNCTION_INFO_V1(ordflow_timer_figures);
+PG_FUNCTION_INFO_V1(ordflow_timer_driver_figures);
 
 /* the most rows of a table that are counted as due */
 #define DUE_COUNT_MAX 1000000
@@ -91,6 +94,71 @@ put_figures(Datum *values, bool *nulls)
 	values[5] = TimestampTzGetDatum(figures.error_at);
 	values[6] = TimestampTzGetDatum(figures.since);
 	nulls[6] = !known;
+}
+
+/* ---- other drivers ---- */
+
+enum
+{
+	DRIVER_NAME, DRIVER_SERVER, DRIVER_STATE, DRIVER_SINCE, DRIVER_PUBLISHED, DRIVER_FIRED,
+	DRIVER_P50, DRIVER_P99, DRIVER_MAX, DRIVER_ERROR, DRIVER_ERROR_AT, DRIVER_PROBLEM, DRIVER_HINT,
+	DRIVER_COLUMNS
+};
+
+static void
+put_driver(ReturnSetInfo *result, const TimerDriverName *name)
+{
+	Datum		values[DRIVER_COLUMNS] = {0};
+	bool		nulls[DRIVER_COLUMNS] = {0};
+	char		entry[COMPANION_NAME_MAX];
+	CompanionLook look = {.state = "off"};
+	TimerFigures figures = {0};
+	bool		known = false;
+
+	snprintf(entry, sizeof(entry), "%s(%s)", name->driver, name->server);
+	for (int i = 0; ordflow_workers && ordflow_preloaded && i < COMPANIONS_MAX && !known; i++)
+	{
+		known = ordflow_companion_look(i, &look) && look.database == MyDatabaseId &&
+			look.role == COMPANION_DRIVER && strcmp(look.name, entry) == 0;
+		if (known)
+			ordflow_figures_read_driver(i, &figures);
+	}
+	values[DRIVER_NAME] = CStringGetTextDatum(name->driver);
+	values[DRIVER_SERVER] = CStringGetTextDatum(name->server);
+	values[DRIVER_STATE] = CStringGetTextDatum(!known ? "resting" :
+											   look.problem[0] != '\0' ? "failing" : look.state);
+	values[DRIVER_SINCE] = TimestampTzGetDatum(look.since);
+	nulls[DRIVER_SINCE] = !known;
+	values[DRIVER_PUBLISHED] = Int64GetDatum(figures.published);
+	values[DRIVER_FIRED] = Int64GetDatum(figures.done);
+	values[DRIVER_P50] = interval_of(ordflow_figures_lateness(&figures, 0.50));
+	values[DRIVER_P99] = interval_of(ordflow_figures_lateness(&figures, 0.99));
+	values[DRIVER_MAX] = interval_of(figures.lateness_max);
+	nulls[DRIVER_P50] = nulls[DRIVER_P99] = nulls[DRIVER_MAX] = figures.done == 0;
+	ORDFLOW_PUT_TEXT(values, nulls, DRIVER_ERROR, figures.error_at == 0 ? NULL :
+					 psprintf("%s: %s", figures.sqlstate, figures.error));
+	values[DRIVER_ERROR_AT] = TimestampTzGetDatum(figures.error_at);
+	nulls[DRIVER_ERROR_AT] = figures.error_at == 0;
+	ORDFLOW_PUT_TEXT(values, nulls, DRIVER_PROBLEM,
+					 known && look.problem[0] != '\0' ? look.problem : NULL);
+	ORDFLOW_PUT_TEXT(values, nulls, DRIVER_HINT,
+					 known && look.hint[0] != '\0' ? look.hint : NULL);
+	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+}
+
+/* Those of this session's setting: the database's, unless it was set otherwise. */
+Datum
+ordflow_timer_driver_figures(PG_FUNCTION_ARGS)
+{
+	TimerDriverName names[TIMER_DRIVERS_MAX];
+	int			n = ordflow_timer_driver_names(ordflow_timer_drivers, names);
+
+	ordflow_require_version();
+	InitMaterializedSRF(fcinfo, 0);
+	for (int i = 0; i < n; i++)
+		if (names[i].server[0] != '\0')
+			put_driver((ReturnSetInfo *) fcinfo->resultinfo, &names[i]);
+	return (Datum) 0;
 }
 
 Datum

@@ -18,6 +18,7 @@
 #include "postgres.h"
 
 #include "executor/spi.h"
+#include "utils/inval.h"
 #include "utils/memutils.h"
 
 #include "timer/internal.h"
@@ -76,6 +77,15 @@ static MemoryContext turn = NULL;	/* of a round */
 static List *watches = NIL;
 static bool reload = true;		/* the list of tables may have changed */
 static TimestampTz last_run = DT_NOBEGIN;
+
+/* Microseconds by which the worker leaves what is due to other drivers. */
+static int64 grace = 0;
+
+/* When some deadline was open, so that other drivers had something to do. */
+static TimestampTz last_open = DT_NOBEGIN;
+
+/* Another driver is kept for so long though no deadline is open. */
+#define LINGER			(60 * 1000 * MS)
 
 /* ---- retries ---- */
 
@@ -139,7 +149,7 @@ retry_add(Watch *watch, const DueRow *row, TimestampTz now, bool soon)
 static void
 retries_hasten(Watch *watch, TimestampTz now)
 {
-	TimestampTz at = Max(now, watch->retried_until);
+	TimestampTz at = Max(now - grace, watch->retried_until);
 
 	for (int i = 0; i < watch->nretries; i++)
 		watch->retries[i].at = Min(watch->retries[i].at, at);
@@ -151,7 +161,7 @@ retries_hasten(Watch *watch, TimestampTz now)
 /* ---- the list of tables ---- */
 
 static void
-relation_changed(Oid relid)
+relation_changed(Datum arg, Oid relid)
 {
 	reload = true;
 }
@@ -409,7 +419,7 @@ do_round(Watch *watch, DueRun *run)
 {
 	DueTable   *table = run->table;
 	DueOpening	opening = ordflow_due_open(table, &watch->target);
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = GetCurrentTimestamp() - grace;
 
 	if (opening == DUE_GONE)
 	{
@@ -528,7 +538,7 @@ begin(void)
 		memory = AllocSetContextCreate(TopMemoryContext, "ordflow timer", ALLOCSET_DEFAULT_SIZES);
 		turn = AllocSetContextCreate(TopMemoryContext, "ordflow timer round",
 									 ALLOCSET_DEFAULT_SIZES);
-		ordflow_on_relation_change(relation_changed);
+		CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
 	}
 	MemoryContextReset(turn);
 }
@@ -561,10 +571,62 @@ note(TimestampTz noted, bool unblocked)
 	}
 }
 
+/* When the next of its rows is due; DT_NOEND: none is. */
+static TimestampTz
+due_at(const Watch *watch)
+{
+	return Min(Min(watch->next, watch->parked_at), watch->retry_at);
+}
+
 static TimestampTz
 wanted_at(const Watch *watch)
 {
-	return Max(Min(Min(watch->next, watch->parked_at), watch->retry_at), watch->not_before);
+	TimestampTz due = due_at(watch);
+
+	return Max(TIMESTAMP_NOT_FINITE(due) ? due : due + grace, watch->not_before);
+}
+
+/* ---- other drivers ---- */
+
+/* Reads ordflow.timer_drivers: sets grace, and returns how many others there are. */
+static int
+read_drivers(char names[TIMER_DRIVERS_MAX][COMPANION_NAME_MAX])
+{
+	TimerDriverName drivers[TIMER_DRIVERS_MAX];
+	int			ndrivers = ordflow_timer_driver_names(ordflow_timer_drivers, drivers);
+	int			n = 0;
+
+	grace = ordflow_timer_grace * MS;
+	for (int i = 0; i < ndrivers; i++)
+		if (strcmp(drivers[i].driver, "worker") == 0)
+			grace = 0;
+		else if (drivers[i].server[0] != '\0')
+			snprintf(names[n++], COMPANION_NAME_MAX, "%s(%s)", drivers[i].driver,
+					 drivers[i].server);
+	return n;
+}
+
+/* Others run while a deadline is open, and a while longer; returns when to look again. */
+static TimestampTz
+ask_for_drivers(bool active)
+{
+	char		names[TIMER_DRIVERS_MAX][COMPANION_NAME_MAX];
+	const char *wanted[TIMER_DRIVERS_MAX];
+	int			n = read_drivers(names);
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz again = DT_NOEND;
+	ListCell   *cell;
+
+	foreach(cell, watches)
+		if (due_at(lfirst(cell)) != DT_NOEND)
+			last_open = now;
+	if (!active || last_open < now - LINGER)
+		n = 0;
+	else if (n > 0)
+		again = last_open + LINGER;
+	for (int i = 0; i < n; i++)
+		wanted[i] = names[i];
+	return Min(again, ordflow_companions_want(COMPANION_DRIVER, wanted, n));
 }
 
 /* Whoever gives us work again begins afresh. */
@@ -573,6 +635,7 @@ stop(void)
 {
 	watches_delete();
 	reload = true;
+	ask_for_drivers(false);
 	return DT_NOEND;
 }
 
@@ -584,7 +647,10 @@ run(TimestampTz noted, bool unblocked)
 	bool		blocked = false;
 	ListCell   *cell;
 
+	char		names[TIMER_DRIVERS_MAX][COMPANION_NAME_MAX];
+
 	begin();
+	read_drivers(names);
 	note(noted, unblocked);
 	if (reload && !watches_load())
 		return stop();
@@ -600,6 +666,7 @@ run(TimestampTz noted, bool unblocked)
 		blocked |= watch->nretries > 0 || watch->locked;
 	}
 	ordflow_worker_blocked(blocked);
+	next = Min(next, ask_for_drivers(true));
 	return reload ? DT_NOBEGIN : next;
 }
 
@@ -619,5 +686,7 @@ void
 ordflow_timer_init(void)
 {
 	ordflow_figures_init();
+	ordflow_cron_init();
+	ordflow_driver_init();
 	ordflow_worker_register(DUTY_TIMER, &duty);
 }

@@ -68,3 +68,33 @@ COMMENT ON COLUMN ordflow.timer_status.lateness_max IS 'The same for all.';
 COMMENT ON COLUMN ordflow.timer_status.last_error IS
 'SQLSTATE and message of the last failure that the worker met with, of a row that it parked, of a table or its own.';
 COMMENT ON COLUMN ordflow.timer_status.since IS 'The beginning of what done and lateness count.';
+
+CREATE FUNCTION ordflow.schedule_run_due(schedule text DEFAULT '* * * * *')
+    RETURNS bigint
+    LANGUAGE C SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'ordflow_schedule_run_due';
+COMMENT ON FUNCTION ordflow.schedule_run_due(text) IS
+'Has pg_cron call ordflow.run_due() by the schedule, as the caller, until nothing is due; returns the job''s id in cron.job. Called again it replaces the caller''s job. Raises OF007 where the extension pg_cron is not in this database, telling what to do instead, 22004, and what pg_cron says of the schedule and the role.';
+
+CREATE FUNCTION ordflow.unschedule_run_due()
+    RETURNS boolean
+    LANGUAGE C SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'ordflow_unschedule_run_due';
+COMMENT ON FUNCTION ordflow.unschedule_run_due() IS
+'Takes the caller''s job of schedule_run_due() out of pg_cron; false where there is none. DROP EXTENSION ordflow takes out those of all roles. Raises OF007 where the extension pg_cron is not in this database.';
+
+CREATE FUNCTION ordflow.timer_driver_figures(OUT driver text, OUT server text, OUT state text, OUT since timestamptz,
+    OUT published bigint, OUT fired bigint, OUT lateness_p50 interval, OUT lateness_p99 interval, OUT lateness_max interval,
+    OUT last_error text, OUT last_error_at timestamptz, OUT problem text, OUT hint text)
+    RETURNS SETOF record
+    LANGUAGE C VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'ordflow_timer_driver_figures';
+COMMENT ON FUNCTION ordflow.timer_driver_figures() IS
+'What the view ordflow.timer_drivers shows, as it stands in shared memory. Raises OF011.';
+
+CREATE VIEW ordflow.timer_drivers AS
+SELECT driver, server, state, since, published, fired, lateness_p50, lateness_p99, lateness_max, last_error, last_error_at,
+       problem, hint
+FROM ordflow.timer_driver_figures();
+COMMENT ON VIEW ordflow.timer_drivers IS
+'The drivers beside the worker that ordflow.timer_drivers of this session lists, a row for each. state: running; resting, no deadline is open; failing, see problem and hint (the worker fires what it misses, ordflow.timer_grace after the deadline, at once where worker is listed too); starting, away, no slot, failed as in ordflow.workers. Figures are of the process that runs now: published, how often a deadline was told to the server; fired, timeouts that it has fired, and how late.';

@@ -195,6 +195,8 @@ announce_sleep(TimestampTz until)
 bool
 ordflow_worker_leaving(void)
 {
+	if (my_slot == NULL)
+		return ordflow_companion_leaving();
 	return ProcDiePending || my_slot->yield || my_slot->away > 0;
 }
 
@@ -211,6 +213,8 @@ ordflow_worker_blocked(bool blocked)
 static void
 mark_inactive(bool inactive)
 {
+	if (my_slot == NULL)
+		return;
 	SpinLockAcquire(&my_slot->mutex);
 	my_slot->inactive[current] = inactive;
 	SpinLockRelease(&my_slot->mutex);
@@ -341,6 +345,14 @@ all_afresh(void)
 		turns[i] = (DutyTurn) {.next = DT_NOBEGIN, .afresh = true};
 }
 
+/* A setting may mean more work, or less. */
+static void
+all_at_once(void)
+{
+	for (int i = 0; i < DUTY_KINDS; i++)
+		turns[i].next = DT_NOBEGIN;
+}
+
 /* Since it was asked last. */
 static bool
 clock_was_set_back(void)
@@ -412,6 +424,8 @@ sleep_until(TimestampTz time)
 		{
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
+			all_at_once();
+			break;
 		}
 	}
 }
@@ -438,10 +452,10 @@ coordinate(void)
  * Settings of the database or the server that must not reach our statements.  A worker waits
  * for a lock for a moment at most, and is the one that a deadlock ends, not a customer.
  */
-static void
-pin_settings(void)
+void
+ordflow_worker_pin_settings(const char *name)
 {
-	static const char *const settings[][2] = {
+	const char *const settings[][2] = {
 		{"search_path", ""},
 		{"session_replication_role", "origin"},
 		{"default_transaction_isolation", "read committed"},
@@ -455,13 +469,20 @@ pin_settings(void)
 		{"row_security", "on"},
 		{"jit", "off"},
 		{"ordflow.event", ""},
-		{"ordflow.actor", "ordflow coordinator"},
-		{"application_name", "ordflow coordinator"},
+		{"ordflow.actor", name},
+		{"application_name", name},
 	};
 
 	for (int i = 0; i < lengthof(settings); i++)
 		if (GetConfigOption(settings[i][0], true, false) != NULL)
 			SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET, PGC_S_OVERRIDE);
+}
+
+void
+ordflow_worker_serve(DutyKind kind)
+{
+	current = kind;
+	caches_are_old = true;
 }
 
 void
@@ -480,7 +501,7 @@ ordflow_coordinator_main(Datum arg)
 	if (!attach(&database))
 		proc_exit(0);
 	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
-	pin_settings();
+	ordflow_worker_pin_settings("ordflow coordinator");
 	pgstat_report_activity(STATE_IDLE, NULL);
 	coordinate();
 	proc_exit(0);

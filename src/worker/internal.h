@@ -52,6 +52,29 @@ typedef struct DatabaseSlot
 	TimestampTz retry_at;		/* not started before */
 } DatabaseSlot;
 
+/*
+ * A companion, or one that is wanted.  database changes under the lock of all slots
+ * (exclusively) and the mutex, all else under the mutex.
+ */
+typedef struct Companion
+{
+	slock_t		mutex;
+	Oid			database;		/* invalid: free */
+	CompanionRole role;
+	char		name[COMPANION_NAME_MAX];
+	CoordinatorState state;
+	uint32		serial;			/* of the last start */
+	pid_t		pid;
+	Latch	   *latch;
+	bool		wanted;
+	bool		no_room;		/* could not be started for want of a worker slot */
+	TimestampTz since;			/* of the state */
+	int			failures;		/* ends in a row that nobody wanted */
+	TimestampTz retry_at;
+	char		problem[COMPANION_TEXT_MAX];
+	char		hint[COMPANION_TEXT_MAX];
+} Companion;
+
 typedef struct WorkerShared
 {
 	LWLock	   *lock;			/* guards the slots' databases */
@@ -62,6 +85,7 @@ typedef struct WorkerShared
 	bool		overflow;		/* a database found no slot */
 	ConditionVariable ended;	/* a coordinator has ended */
 	DatabaseSlot slots[WORKER_DATABASES_MAX];
+	Companion	companions[COMPANIONS_MAX];
 } WorkerShared;
 
 /* ---- slot.c ---- */
@@ -84,6 +108,27 @@ extern TimestampTz ordflow_slot_wanted(const DatabaseSlot *slot);
 extern void ordflow_slot_note(DatabaseSlot *slot, TimestampTz at);
 
 extern void ordflow_launcher_wake(void);
+
+/* ---- companion.c ---- */
+extern void ordflow_companions_clear(void);
+
+/* Is one in the database, or on its way there?  pids: of those that run, at most COMPANIONS_MAX. */
+extern bool ordflow_companions_present(Oid database, pid_t *pids, int *npids);
+
+/* Sets the latches of those in the database. */
+extern void ordflow_companions_alert(Oid database);
+
+/* In a companion: it is to leave.  False in any other process. */
+extern bool ordflow_companion_leaving(void);
+
+/* ---- feed.c ---- */
+extern void ordflow_feed_init(void);
+extern void ordflow_feed_publish(void);
+
+/* This transaction may have changed any number of deadlines. */
+extern void ordflow_feed_all(void);
+extern void ordflow_feed_forget(void);
+extern void ordflow_feed_rolled_back(SubTransactionId subid);
 
 /* ---- wake.c ---- */
 extern void ordflow_wake_init(void);
@@ -108,6 +153,12 @@ extern void ordflow_activation_rolled_back(void);
 extern void ordflow_activation_ended(void);
 
 /* ---- coordinator.c ---- */
+
+/* Settings that must not reach a worker's statements; its name for pg_stat_activity. */
+extern void ordflow_worker_pin_settings(const char *name);
+
+/* In a worker that is no coordinator: transactions are for this duty. */
+extern void ordflow_worker_serve(DutyKind kind);
 extern const char *ordflow_duty_part(DutyKind kind);
 
 /* ---- launcher.c ---- */

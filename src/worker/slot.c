@@ -78,8 +78,10 @@ startup_memory(void)
 			clear_slot(&shared->slots[i], InvalidOid);
 		}
 	}
-	LWLockRelease(AddinShmemInitLock);
 	ordflow_worker_shared = shared;
+	if (!found)
+		ordflow_companions_clear();
+	LWLockRelease(AddinShmemInitLock);
 }
 
 void
@@ -340,6 +342,31 @@ put_coordinator(ReturnSetInfo *result, const DatabaseSlot *slot)
 	put_row(result, &row);
 }
 
+static void
+put_companion(ReturnSetInfo *result, const CompanionLook *look)
+{
+	WorkerRow	row = {.nulls = {false, false, true, false, true, true, true, true}};
+
+	put_text(&row, COLUMN_WORKER,
+			 psprintf("%s %s", ordflow_companion_title(look->role), look->name));
+	row.values[COLUMN_DATABASE] = ObjectIdGetDatum(look->database);
+	row.values[COLUMN_PID] = Int32GetDatum(look->pid);
+	row.nulls[COLUMN_PID] = look->pid == 0;
+	put_text(&row, COLUMN_STATE, look->state);
+	put_time(&row, COLUMN_SINCE, look->since);
+	if (strcmp(look->state, "no slot") == 0)
+	{
+		put_text(&row, COLUMN_PROBLEM, "every slot of max_worker_processes is taken");
+		put_text(&row, COLUMN_FIX, more_worker_processes());
+	}
+	else if (look->problem[0] != '\0')
+	{
+		put_text(&row, COLUMN_PROBLEM, look->problem);
+		put_text(&row, COLUMN_FIX, look->hint[0] != '\0' ? look->hint : NULL);
+	}
+	put_row(result, &row);
+}
+
 /* A database without work has no row. */
 Datum
 ordflow_worker_slots(PG_FUNCTION_ARGS)
@@ -359,6 +386,13 @@ ordflow_worker_slots(PG_FUNCTION_ARGS)
 			(slot.state != COORDINATOR_NONE || slot.away > 0 ||
 			 ordflow_slot_wanted(&slot) != DT_NOEND))
 			put_coordinator(result, &slot);
+	}
+	for (int i = 0; ordflow_worker_shared != NULL && i < COMPANIONS_MAX; i++)
+	{
+		CompanionLook look;
+
+		if (ordflow_companion_look(i, &look))
+			put_companion(result, &look);
 	}
 	return (Datum) 0;
 }

@@ -34,15 +34,23 @@ static ProcessUtility_hook_type previous_utility = NULL;
 static Oid	away[AWAY_MAX];
 static int	naway = 0;
 
-/* Is a coordinator in the database, or on its way there? */
+/* Those whose workers start anew when this transaction has ended. */
+static Oid	restarts[AWAY_MAX];
+static int	nrestarts = 0;
+
+/* Is a worker in the database, or on its way there?  pids: those that run. */
 static bool
-is_occupied(DatabaseSlot *slot, Oid database, pid_t *pid)
+is_occupied(DatabaseSlot *slot, Oid database, pid_t *pids, int *npids)
 {
-	bool		occupied;
+	bool		occupied = ordflow_companions_present(database, pids, npids);
 
 	SpinLockAcquire(&slot->mutex);
-	occupied = slot->database == database && slot->state != COORDINATOR_NONE;
-	*pid = slot->pid;
+	if (slot->database == database && slot->state != COORDINATOR_NONE)
+	{
+		occupied = true;
+		if (slot->pid != 0)
+			pids[(*npids)++] = slot->pid;
+	}
 	SpinLockRelease(&slot->mutex);
 	return occupied;
 }
@@ -53,10 +61,11 @@ wait_until_empty(DatabaseSlot *slot, Oid database, long timeout_ms)
 {
 	TimestampTz start = GetCurrentTimestamp();
 	bool		empty = true;
-	pid_t		pid;
+	pid_t		pids[COMPANIONS_MAX + 1];
+	int			npids;
 
 	ConditionVariablePrepareToSleep(&ordflow_worker_shared->ended);
-	while (empty && is_occupied(slot, database, &pid))
+	while (empty && is_occupied(slot, database, pids, &npids))
 	{
 		long		left = timeout_ms -
 			TimestampDifferenceMilliseconds(start, GetCurrentTimestamp());
@@ -98,7 +107,8 @@ send_away(const char *datname)
 {
 	Oid			database = get_database_oid(datname, true);
 	DatabaseSlot *slot;
-	pid_t		pid;
+	pid_t		pids[COMPANIONS_MAX + 1];
+	int			npids;
 
 	if (ordflow_worker_shared == NULL || !OidIsValid(database) || naway == AWAY_MAX ||
 		!object_ownercheck(DatabaseRelationId, database, GetUserId()))
@@ -110,16 +120,57 @@ send_away(const char *datname)
 			return;
 	} while (!keep_out(slot, database));
 
+	ordflow_companions_alert(database);
 	if (wait_until_empty(slot, database, LEAVE_MS))
 		return;
-	if (is_occupied(slot, database, &pid) && pid != 0)
-		kill(pid, SIGTERM);
+	if (is_occupied(slot, database, pids, &npids))
+		for (int i = 0; i < npids; i++)
+			kill(pids[i], SIGTERM);
 	wait_until_empty(slot, database, TERMINATE_MS);
+}
+
+/*
+ * Settings of a database reach a worker when it starts: the coordinator leaves at the commit and
+ * comes back; which companions there are to be it knows then.
+ */
+static void
+restart_at_end(const char *datname)
+{
+	Oid			database = get_database_oid(datname, true);
+
+	if (ordflow_worker_shared != NULL && OidIsValid(database) && nrestarts < AWAY_MAX)
+		restarts[nrestarts++] = database;
+}
+
+static void
+restart_workers(void)
+{
+	while (nrestarts > 0)
+	{
+		Oid			database = restarts[--nrestarts];
+		DatabaseSlot *slot = ordflow_slot_claim(database);
+		Latch	   *latch = NULL;
+
+		if (slot == NULL)
+			continue;
+		SpinLockAcquire(&slot->mutex);
+		if (slot->database == database)
+		{
+			ordflow_slot_note(slot, DT_NOBEGIN);
+			slot->yield = slot->state != COORDINATOR_NONE;
+			latch = slot->latch;
+		}
+		SpinLockRelease(&slot->mutex);
+		if (latch != NULL)
+			SetLatch(latch);
+		ordflow_launcher_wake();
+	}
 }
 
 void
 ordflow_utility_at_end(void)
 {
+	restart_workers();
 	if (naway == 0)
 		return;
 	while (naway > 0)
@@ -205,6 +256,8 @@ run_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 
 	if (database != NULL)
 		send_away(database);
+	else if (IsA(pstmt->utilityStmt, AlterDatabaseSetStmt))
+		restart_at_end(castNode(AlterDatabaseSetStmt, pstmt->utilityStmt)->dbname);
 	else if (concerns_us(pstmt->utilityStmt))
 		wake = IsTransactionState() && OidIsValid(get_namespace_oid("ordflow", true));
 

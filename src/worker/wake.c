@@ -53,6 +53,7 @@ ordflow_wake_afresh(void)
 	if (ordflow_worker_shared == NULL)
 		return;
 	afresh = true;
+	ordflow_feed_all();
 	for (int i = 0; i < DUTY_KINDS; i++)
 		bring(i, DT_NOBEGIN);
 }
@@ -147,6 +148,7 @@ at_end(XactEvent event, void *arg)
 	switch (event)
 	{
 		case XACT_EVENT_COMMIT:
+			ordflow_feed_publish();
 			if (brought_any)
 				publish();
 			break;
@@ -162,6 +164,7 @@ at_end(XactEvent event, void *arg)
 		publish_unblocked();
 	ordflow_utility_at_end();
 	ordflow_activation_ended();
+	ordflow_feed_forget();
 	forget();
 }
 
@@ -170,7 +173,10 @@ at_subtransaction_end(SubXactEvent event, SubTransactionId subid, SubTransaction
 					  void *arg)
 {
 	if (event == SUBXACT_EVENT_ABORT_SUB)
+	{
 		ordflow_activation_rolled_back();
+		ordflow_feed_rolled_back(subid);
+	}
 }
 
 void

@@ -66,7 +66,7 @@ extern void ordflow_worker_wake_blocked(void);
  */
 extern void ordflow_worker_activate(DutyKind kind);
 
-/* ---- for duties, in the coordinator: coordinator.c ---- */
+/* ---- for duties, in the coordinator, and for companions: coordinator.c ---- */
 
 /*
  * A transaction as the extension's owner, with an active snapshot, in the memory context
@@ -82,11 +82,101 @@ extern void ordflow_worker_commit(void);
  */
 extern ErrorData *ordflow_worker_abort(MemoryContext context);
 
-/* True when the coordinator was asked to leave: return from run() soon, with any time. */
+/* True when this worker was asked to leave: return from run(), or main(), soon. */
 extern bool ordflow_worker_leaving(void);
 
 /* The duty waits for locks of others: see ordflow_worker_wake_blocked(). */
 extern void ordflow_worker_blocked(bool blocked);
+
+/* ---- companions: companion.c ---- */
+
+/*
+ * Workers of a database beside its coordinator, each for one thing that has a name.  A duty says
+ * which are to run; what ends by itself, or by an error, is started again after a rest.
+ */
+typedef enum CompanionRole
+{
+	COMPANION_DRIVER			/* of timers; the name is that of the setting: redis(cache) */
+#define COMPANION_ROLES (COMPANION_DRIVER + 1)
+} CompanionRole;
+
+#define COMPANIONS_MAX		64
+#define COMPANION_NAME_MAX	128
+#define COMPANION_TEXT_MAX	512
+
+/*
+ * main() runs in the companion, connected to the database, outside any transaction, until
+ * ordflow_worker_leaving() or until there is nothing to do.
+ */
+typedef struct CompanionKind
+{
+	const char *title;			/* "driver" */
+	DutyKind	duty;			/* whose activation it shares, and which asks for it */
+	void		(*main) (const char *name);
+} CompanionKind;
+
+extern void ordflow_companion_register(CompanionRole role, const CompanionKind *kind);
+
+/*
+ * In the coordinator, outside any transaction: exactly these are to run.  Returns when to be
+ * called again at the latest.
+ */
+extern TimestampTz ordflow_companions_want(CompanionRole role, const char *const *names, int n);
+
+/* In the companion: its place below COMPANIONS_MAX, for what is kept of it in shared memory. */
+extern int	ordflow_companion_place(void);
+
+/* What keeps it from its work, for the view; NULL: nothing. */
+extern void ordflow_companion_problem(const char *problem, const char *hint);
+
+/* False once the coordinator has said that it is not wanted any more. */
+extern bool ordflow_companion_is_wanted(void);
+
+/* A companion of this database as the view shows it. */
+typedef struct CompanionLook
+{
+	Oid			database;
+	CompanionRole role;
+	char		name[COMPANION_NAME_MAX];
+	const char *state;
+	pid_t		pid;
+	TimestampTz since;
+	char		problem[COMPANION_TEXT_MAX];	/* empty: none */
+	char		hint[COMPANION_TEXT_MAX];
+} CompanionLook;
+
+/* Fills in what stands at a place; false: nothing. */
+extern bool ordflow_companion_look(int place, CompanionLook *look);
+
+extern const char *ordflow_companion_title(CompanionRole role);
+
+/* ---- single deadlines, for companions: feed.c ---- */
+
+#define DEADLINE_KEY_MAX 40
+
+/* What a commit says of one row.  A relid of InvalidOid: of more rows than are told one by one. */
+typedef struct DeadlineNote
+{
+	Oid			relid;
+	TimestampTz due;			/* DT_NOEND: it has none any more */
+	char		key[DEADLINE_KEY_MAX];
+} DeadlineNote;
+
+/* Is there anybody in this database who wants to know?  Cheap. */
+extern bool ordflow_worker_is_heard(void);
+
+/*
+ * The row has that deadline when this (sub)transaction commits.  Nothing where nobody is to know;
+ * a key that is too long is left out.
+ */
+extern void ordflow_worker_deadline(Oid relid, const char *key, TimestampTz due);
+extern void ordflow_worker_deadline_of_id(Oid relid, int64 id, TimestampTz due);
+
+/* In a companion: what commits say from now on.  Ends with the process. */
+extern void ordflow_feed_open(void);
+
+/* What was said since the last call, at most max; overtaken: some of it is lost. */
+extern int	ordflow_feed_read(DeadlineNote *notes, int max, bool *overtaken);
 
 /* ---- databases in shared memory: slot.c ---- */
 

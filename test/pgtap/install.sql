@@ -9,6 +9,7 @@ UNION ALL SELECT 'relation', relname FROM pg_class WHERE relname ~ 'ordflow'
 UNION ALL SELECT 'function', proname FROM pg_proc WHERE proname ~ 'ordflow' OR probin ~ 'ordflow'
 UNION ALL SELECT 'trigger', tgname FROM pg_trigger WHERE tgname ~ 'ordflow'
 UNION ALL SELECT 'type', typname FROM pg_type WHERE typname ~ 'ordflow'
+UNION ALL SELECT 'wrapper', fdwname FROM pg_foreign_data_wrapper WHERE fdwname ~ 'ordflow'
 UNION ALL SELECT 'cast, operator', oprname FROM pg_operator WHERE oprnamespace NOT IN (SELECT oid FROM pg_namespace);
 
 -- privileges and rows do not keep it

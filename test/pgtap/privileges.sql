@@ -55,12 +55,12 @@ UNION ALL SELECT 'orders', unnest(ARRAY['SELECT (order_id) orders', 'SELECT (ord
     'UPDATE (metadata) orders'])
 UNION ALL SELECT 'stock', 'EXECUTE ' || signature FROM functions WHERE proname ~ '_stock$' AND proname NOT IN ('audit_stock', 'fold_stock')
 UNION ALL SELECT 'read', 'EXECUTE ' || signature FROM functions WHERE proname IN ('audit', 'doctor', 'diagram', 'is_active',
-    'worker_slots', 'timer_figures', 'open_reservations', 'counter_differences')
+    'worker_slots', 'timer_figures', 'open_reservations', 'counter_differences', 'modules', 'timer_driver_figures')
 UNION ALL SELECT 'read', 'SELECT ' || relname FROM relations WHERE relkind <> 'S'
     AND relname NOT IN ('parts', 'counter_gate') AND relname !~ '^stock_movements_\d+$'
 UNION ALL SELECT 'admin', 'EXECUTE ' || signature FROM functions WHERE proname IN ('define_machine', 'check_machine', 'add_effect',
     'drop_effect', 'attach', 'attach_report', 'detach', 'fire', 'create_coupon', 'alter_coupon', 'set_purchase_limit',
-    'run_due', 'fold_stock', 'expire_order', 'activate', 'deactivate')
+    'run_due', 'schedule_run_due', 'unschedule_run_due', 'server_options', 'fold_stock', 'expire_order', 'activate', 'deactivate')
 UNION ALL SELECT part, 'USAGE schema' FROM unnest(ARRAY['orders', 'stock', 'read', 'admin']) AS part;
 
 -- nothing until granted

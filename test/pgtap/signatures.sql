@@ -36,6 +36,10 @@ INSERT INTO promised VALUES
 ('create_coupon', 'code text, kind text, value numeric, options jsonb DEFAULT ''{}''::jsonb', 'bigint'),
 ('alter_coupon', 'code text, options jsonb', 'void'),
 ('run_due', 'as_of timestamp with time zone DEFAULT clock_timestamp(), max_rows integer DEFAULT 1000', 'integer'),
+('schedule_run_due', 'schedule text DEFAULT ''* * * * *''::text', 'bigint'),
+('unschedule_run_due', '', 'boolean'),
+('modules', '', 'TABLE(module text, installed boolean, package text)'),
+('server_options', 'server name', 'TABLE(option text, value text)'),
 ('fold_stock', '', 'bigint'),
 ('audit', 'since timestamp with time zone DEFAULT NULL::timestamp with time zone',
     'TABLE(check_name text, object text, detail text)'),
@@ -65,9 +69,9 @@ FROM pg_proc WHERE pronamespace = 'ordflow'::regnamespace;
 SELECT is_empty('TABLE promised EXCEPT TABLE found', 'every public function has the promised arguments, defaults and result');
 
 SELECT set_eq('SELECT name FROM (TABLE found EXCEPT TABLE promised) AS f', ARRAY[
-    'activation_changed', 'audit_coupons', 'audit_orders', 'audit_stock', 'counter_differences', 'counter_gate', 'hold_deadline',
+    'activation_changed', 'amqp_options', 'audit_coupons', 'audit_orders', 'audit_stock', 'counter_differences', 'counter_gate', 'hold_deadline',
     'library', 'machine_changed', 'machine_due', 'machine_rows_changed', 'order_deadline', 'parked_changed', 'purchase_limits_changed',
-    'open_reservations', 'refuse_truncate', 'timer_figures', 'worker_slots'
+    'open_reservations', 'redis_options', 'refuse_truncate', 'timer_driver_figures', 'timer_figures', 'worker_slots'
 ], 'no other function exists but these, which are of no public use');
 
 SELECT is_empty($$

@@ -15,7 +15,7 @@ SELECT bag_eq($$ SELECT relname::text FROM relations WHERE relkind = 'r' AND NOT
 ], 'the tables');
 SELECT bag_eq($$ SELECT relname::text FROM relations WHERE relkind IN ('p', 'v') $$,
     ARRAY['stock_movements', 'stock_levels', 'reservations', 'stock_holds', 'open_segments', 'ledger_start',
-          'timer_status', 'workers'], 'the ledger and the views');
+          'timer_drivers', 'timer_status', 'workers'], 'the ledger and the views');
 
 SELECT columns_are('ordflow', 'workers', ARRAY['worker', 'database', 'pid', 'state', 'since', 'next_at', 'problem', 'fix']);
 SELECT columns_are('ordflow', 'timer_status', ARRAY['state', 'next_deadline', 'due_now', 'done', 'parked', 'lateness_p50',

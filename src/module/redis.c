@@ -1,0 +1,711 @@
+/*
+ * redis.c
+ *	  The timer driver of Redis: each deadline is a key that expires.
+ *
+ * A deadline is the key <name space><item> with the rest of its time as PX.  Redis tells by
+ * its channel of expired keys when it has removed one.  Pub/Sub keeps nothing: what is told
+ * while nobody listens is lost, so the core publishes everything again after each connect().
+ *
+ * Two connections: one that subscribes can send nothing else.
+ */
+#include "timer/driver.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <time.h>
+
+#include <hiredis/hiredis.h>
+#ifdef HAVE_HIREDIS_SSL
+#include <hiredis/hiredis_ssl.h>
+#endif
+
+#define PIPELINE_MAX 1000
+#define SCAN_COUNT "1000"
+#define READS_MAX 100			/* of one poll(): a flood of others' events must not hold us */
+#define NAME_SPACE_MAX 400
+#define DELAY_MS_MAX (INT64CONST(1) << 40)	/* 34 years: asked again then */
+#define PROBE_MS 2000
+#define PROBE_STEP_MS 50
+
+/*
+ * A key of ours that is no deadline: where it is gone, somebody has emptied Redis, and the
+ * deadlines are gone with it.  It expires by itself if nobody comes back to remove it.
+ */
+#define MARK "driver"
+#define MARK_MS "86400000"
+#define PROBE "probe"
+
+typedef struct Redis
+{
+	const ModuleConfig *config;
+	const char *name_space;
+	size_t		name_space_length;
+	char		channel[48];
+	redisContext *commands;
+	redisContext *events;
+	int64		pinged;			/* ms; 0: no answer is outstanding */
+	redisReply **taken;			/* what the last poll() has handed out */
+	int			ntaken;
+	int			taken_max;
+#ifdef HAVE_HIREDIS_SSL
+	redisSSLContext *ssl;
+#endif
+} Redis;
+
+/* What Redis answers by its first word, and what can be done about it. */
+static const struct
+{
+	const char *word;
+	bool		misconfigured;
+	const char *hint;
+}			answers[] = {
+	{"NOAUTH", true, "Redis asks for a password: set it by CREATE USER MAPPING."},
+	{"NOPERM", true, "Give the user of Redis the commands SET, DEL, SCAN, GET, PING, SELECT and "
+	"SUBSCRIBE, the keys and the channel of expired events, as in: ACL SETUSER name ~ordflow:* "
+	"&__keyevent@*__:expired +set +del +scan +get +ping +select +subscribe +config|get."},
+	{"DENIED", true, "Redis answers its own machine only: see protected-mode in redis.conf."},
+	{"MOVED", true, "Redis Cluster is not supported: name a single server."},
+	{"READONLY", false, "This is a replica: name the primary as the host of the server."},
+	{"OOM", false, "Redis has no memory left: see maxmemory in redis.conf."},
+	{"MISCONF", false, "Redis cannot save its data: see its log."}
+};
+
+static int64
+clock_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64) now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+static int
+timeout_ms(Redis *redis)
+{
+	int			seconds = module_option_int(redis->config, "timeout");
+
+	return (seconds > 0 ? seconds : 1) * 1000;
+}
+
+/* ---- answers ---- */
+
+static bool
+fail_by_connection(Redis *redis, const redisContext *connection, ModuleError *error)
+{
+	if (connection->err == REDIS_ERR_IO && (errno == EAGAIN || errno == ETIMEDOUT))
+		return module_fail(error, false, NULL, "no answer of Redis within %d s",
+						   timeout_ms(redis) / 1000);
+	return module_fail(error, false, NULL, "connection to Redis lost: %s",
+					   connection->errstr[0] ? connection->errstr : "unknown reason");
+}
+
+/* Redis quotes the arguments of a command that it does not know: nothing here has secrets. */
+static bool
+fail_by_reply(const redisReply *reply, ModuleError *error)
+{
+	for (int i = 0; i < (int) lengthof(answers); i++)
+	{
+		size_t		length = strlen(answers[i].word);
+
+		if (strncmp(reply->str, answers[i].word, length) == 0 && reply->str[length] == ' ')
+			return module_fail(error, answers[i].misconfigured, answers[i].hint,
+							   "Redis refused: %s", reply->str);
+	}
+	return module_fail(error, false, NULL, "Redis refused: %s", reply->str);
+}
+
+/* The next answer on a connection, an error as any other; NULL: the connection is lost. */
+static redisReply *
+answer(Redis *redis, redisContext *connection, ModuleError *error)
+{
+	void	   *reply = NULL;
+
+	if (redisGetReply(connection, &reply) == REDIS_OK && reply != NULL)
+		return reply;
+	(void) fail_by_connection(redis, connection, error);
+	return NULL;
+}
+
+static redisReply *
+ask(Redis *redis, redisContext *connection, ModuleError *error, int argc, const char **argv)
+{
+	if (redisAppendCommandArgv(connection, argc, argv, NULL) != REDIS_OK)
+	{
+		(void) module_fail(error, false, NULL, "out of memory");
+		return NULL;
+	}
+	return answer(redis, connection, error);
+}
+
+#define ASK(redis, connection, error, ...) \
+	ask(redis, connection, error, (int) lengthof(((const char *[]) {__VA_ARGS__})), \
+		(const char *[]) {__VA_ARGS__})
+
+/* Frees the reply; whether it was a good one. */
+static bool
+succeeded(redisReply *reply, ModuleError *error)
+{
+	bool		good = reply != NULL && reply->type != REDIS_REPLY_ERROR;
+
+	if (reply != NULL && !good)
+		(void) fail_by_reply(reply, error);
+	if (reply != NULL)
+		freeReplyObject(reply);
+	return good;
+}
+
+static bool
+is_error(const redisReply *reply)
+{
+	return reply != NULL && reply->type == REDIS_REPLY_ERROR;
+}
+
+/* ---- connections ---- */
+
+static void
+disconnect(Redis *redis)
+{
+	for (int i = 0; i < redis->ntaken; i++)
+		freeReplyObject(redis->taken[i]);
+	redis->ntaken = 0;
+	if (redis->commands)
+		redisFree(redis->commands);
+	if (redis->events)
+		redisFree(redis->events);
+	redis->commands = redis->events = NULL;
+	redis->pinged = 0;
+}
+
+#ifdef HAVE_HIREDIS_SSL
+static bool
+encrypt(Redis *redis, redisContext *connection, ModuleError *error)
+{
+	const char *authority = module_option(redis->config, "tls_ca");
+	redisSSLContextError problem = REDIS_SSL_CTX_NONE;
+
+	if (authority == NULL)
+		return module_fail(error, true, "Set it to the file of the authority that has signed "
+						   "the certificate of Redis.", "option \"tls\" needs \"tls_ca\"");
+	if (redis->ssl == NULL)
+	{
+		redisInitOpenSSL();
+		redis->ssl = redisCreateSSLContext(authority, NULL, NULL, NULL,
+										   module_option(redis->config, "host"), &problem);
+	}
+	if (redis->ssl == NULL)
+		return module_fail(error, true, "Check the option tls_ca.", "no TLS: %s",
+						   redisSSLContextGetError(problem));
+	if (redisInitiateSSLWithContext(connection, redis->ssl) != REDIS_OK)
+		return module_fail(error, true, NULL, "no TLS with Redis: %s", connection->errstr);
+	return true;
+}
+#else
+static bool
+encrypt(Redis *redis, redisContext *connection, ModuleError *error)
+{
+	return module_fail(error, true, "Install hiredis 1.0 or later with hiredis_ssl and build "
+					   "ordflow again, or let stunnel encrypt.",
+					   "the hiredis that ordflow_redis was built with has no TLS");
+}
+#endif
+
+/* Whatever Redis says to AUTH is not repeated: a server without AUTH quotes the password. */
+static bool
+authenticate(Redis *redis, redisContext *connection, ModuleError *error)
+{
+	const char *username = module_option(redis->config, "username");
+	const char *password = module_option(redis->config, "password");
+	redisReply *reply;
+	char		word[32];
+
+	if (password == NULL)
+		return true;
+	reply = username ? ASK(redis, connection, error, "AUTH", username, password)
+		: ASK(redis, connection, error, "AUTH", password);
+	if (!is_error(reply))
+		return succeeded(reply, error);
+	snprintf(word, sizeof(word), "%.*s", (int) strcspn(reply->str, " "), reply->str);
+	freeReplyObject(reply);
+	/* not ready yet, or full: this passes */
+	if (strcmp(word, "LOADING") == 0 || strcmp(word, "MASTERDOWN") == 0)
+		return module_fail(error, false, NULL, "Redis is not ready (%s)", word);
+	return module_fail(error, true, "Check username and password of the user mapping.",
+					   "Redis refused the password (%s)", word);
+}
+
+static redisContext *
+open_socket(Redis *redis)
+{
+	const char *host = module_option(redis->config, "host");
+	int			ms = timeout_ms(redis);
+	struct timeval timeout = {.tv_sec = ms / 1000};
+
+	return redisConnectWithTimeout(host, module_option_int(redis->config, "port"), timeout);
+}
+
+/* A connection that may be used; NULL with the error. */
+static redisContext *
+open_connection(Redis *redis, ModuleError *error)
+{
+	const char *database = module_option(redis->config, "database");
+	struct timeval timeout = {.tv_sec = timeout_ms(redis) / 1000};
+	redisContext *connection = open_socket(redis);
+
+	if (connection == NULL)
+	{
+		(void) module_fail(error, false, NULL, "out of memory");
+		return NULL;
+	}
+	if (connection->err)
+		(void) module_fail(error, false, NULL, "no connection to Redis at %s port %d: %s",
+						   module_option(redis->config, "host"),
+						   module_option_int(redis->config, "port"), connection->errstr);
+	else if (redisSetTimeout(connection, timeout) == REDIS_OK &&
+			 fcntl(connection->fd, F_SETFD, FD_CLOEXEC) == 0 &&
+			 (!module_option_bool(redis->config, "tls") || encrypt(redis, connection, error)) &&
+			 authenticate(redis, connection, error) &&
+			 succeeded(ASK(redis, connection, error, "SELECT", database), error))
+		return connection;
+	redisFree(connection);
+	return NULL;
+}
+
+/* ---- does Redis tell of expired keys? ---- */
+
+/*
+ * Where CONFIG may not be used: a key that expires must be told of.  It is asked for, which
+ * makes Redis look at it: in a database of many keys Redis would come to it much later.
+ */
+static bool
+probe(Redis *redis, ModuleError *error)
+{
+	char		key[512];
+	int64		until = clock_ms() + PROBE_MS;
+
+	snprintf(key, sizeof(key), "%s" PROBE, redis->name_space);
+	if (!succeeded(ASK(redis, redis->commands, error, "SET", key, "1", "PX", "1"), error))
+		return false;
+	while (clock_ms() < until)
+	{
+		struct pollfd readable = {.fd = redis->events->fd,.events = POLLIN};
+		void	   *reply = NULL;
+
+		(void) poll(&readable, 1, PROBE_STEP_MS);
+		if (!succeeded(ASK(redis, redis->commands, error, "GET", key), error))
+			return false;
+		if (readable.revents == 0)
+			continue;
+		if (redisBufferRead(redis->events) != REDIS_OK)
+			return fail_by_connection(redis, redis->events, error);
+		while (redisGetReplyFromReader(redis->events, &reply) == REDIS_OK && reply != NULL)
+		{
+			redisReply *event = reply;
+			bool		ours = event->type == REDIS_REPLY_ARRAY && event->elements == 3 &&
+				event->element[2]->str && strcmp(event->element[2]->str, key) == 0;
+
+			freeReplyObject(reply);
+			if (ours)
+				return true;
+		}
+	}
+	return module_fail(error, true, "Put the line \"notify-keyspace-events Ex\" into redis.conf, "
+					   "with the flags that are there besides, and restart Redis.",
+					   "Redis does not tell of expired keys");
+}
+
+/* The flags that Redis has, in answer to CONFIG GET; NULL where it is another answer. */
+static const char *
+flags_of(const redisReply *reply)
+{
+	if (reply->type != REDIS_REPLY_ARRAY || reply->elements < 2)
+		return NULL;
+	return reply->element[1]->str;
+}
+
+static bool
+set_flags(Redis *redis, const char *flags, ModuleError *error)
+{
+	char		wanted[64];
+	char		hint[256];
+	redisReply *reply;
+
+	snprintf(wanted, sizeof(wanted), "%s%s%s", flags, strchr(flags, 'E') ? "" : "E",
+			 strpbrk(flags, "xA") ? "" : "x");
+	if (strcmp(wanted, flags) == 0)
+		return true;
+	reply = ASK(redis, redis->commands, error, "CONFIG", "SET", "notify-keyspace-events", wanted);
+	if (!is_error(reply))
+		return succeeded(reply, error);
+	freeReplyObject(reply);
+	snprintf(hint, sizeof(hint), "Put the line \"notify-keyspace-events %s\" into redis.conf and "
+			 "restart Redis, or let its user do CONFIG SET.", wanted);
+	return module_fail(error, true, hint, "Redis does not tell of expired keys: "
+					   "notify-keyspace-events is \"%s\" and may not be set", flags);
+}
+
+static bool
+require_events(Redis *redis, ModuleError *error)
+{
+	redisReply *reply = ASK(redis, redis->commands, error,
+							"CONFIG", "GET", "notify-keyspace-events");
+	const char *flags;
+	bool		done;
+
+	if (reply == NULL)
+		return false;
+	flags = flags_of(reply);
+	done = flags ? set_flags(redis, flags, error) : probe(redis, error);
+	freeReplyObject(reply);
+	return done;
+}
+
+/* ---- the driver ---- */
+
+static void *
+redis_open(const ModuleConfig *config, const char *name_space)
+{
+	Redis	   *redis = calloc(1, sizeof(Redis));
+
+	if (redis == NULL)
+		return NULL;
+	redis->config = config;
+	redis->name_space = name_space;
+	redis->name_space_length = strlen(name_space);
+	snprintf(redis->channel, sizeof(redis->channel), "__keyevent@%d__:expired",
+			 module_option_int(config, "database"));
+	return redis;
+}
+
+static bool
+mark(Redis *redis, ModuleError *error)
+{
+	char		key[512];
+
+	snprintf(key, sizeof(key), "%s" MARK, redis->name_space);
+	return succeeded(ASK(redis, redis->commands, error, "SET", key, "1", "PX", MARK_MS), error);
+}
+
+static bool
+redis_connect(void *state, ModuleError *error)
+{
+	Redis	   *redis = state;
+
+	disconnect(redis);
+	if (redis->name_space_length > NAME_SPACE_MAX)
+		return module_fail(error, true, "Set a shorter one.", "the option \"prefix\" is too long");
+	redis->commands = open_connection(redis, error);
+	if (redis->commands != NULL)
+		redis->events = open_connection(redis, error);
+	if (redis->events != NULL &&
+		succeeded(ASK(redis, redis->events, error, "SUBSCRIBE", redis->channel), error) &&
+		require_events(redis, error) &&
+		mark(redis, error))
+		return true;
+	disconnect(redis);
+	return false;
+}
+
+static bool
+require_connection(Redis *redis, ModuleError *error)
+{
+	return redis->commands != NULL ||
+		module_fail(error, false, NULL, "there is no connection to Redis");
+}
+
+static bool
+append(Redis *redis, const Deadline *deadline)
+{
+	int64		ms = deadline->delay_ms;
+
+	if (ms < 0)
+		return redisAppendCommand(redis->commands, "DEL %s%s", redis->name_space,
+								  deadline->item) == REDIS_OK;
+	ms = Min(Max(ms, 1), DELAY_MS_MAX);
+	return redisAppendCommand(redis->commands, "SET %s%s 1 PX %lld", redis->name_space,
+							  deadline->item, (long long) ms) == REDIS_OK;
+}
+
+/* Reads every answer, so that the next command gets its own; tells of the first refusal. */
+static bool
+read_answers(Redis *redis, int n, ModuleError *error)
+{
+	bool		good = true;
+
+	for (int i = 0; i < n; i++)
+	{
+		redisReply *reply = answer(redis, redis->commands, error);
+
+		if (reply == NULL)
+			return false;
+		if (is_error(reply) && good)
+			good = fail_by_reply(reply, error);
+		freeReplyObject(reply);
+	}
+	return good;
+}
+
+static bool
+redis_put(void *state, const Deadline *deadlines, int n, ModuleError *error)
+{
+	Redis	   *redis = state;
+
+	if (!require_connection(redis, error))
+		return false;
+	for (int done = 0; done < n;)
+	{
+		int			chunk = Min(n - done, PIPELINE_MAX);
+
+		for (int i = 0; i < chunk; i++)
+			if (!append(redis, &deadlines[done + i]))
+				return module_fail(error, false, NULL, "out of memory");
+		if (!read_answers(redis, chunk, error))
+			return false;
+		done += chunk;
+	}
+	return true;
+}
+
+/* The item of an event; NULL: it is of somebody else, or no event at all. */
+static const char *
+item_of(Redis *redis, const redisReply *reply)
+{
+	const redisReply *key;
+
+	if (reply->type != REDIS_REPLY_ARRAY || reply->elements < 1 || !reply->element[0]->str)
+		return NULL;
+	if (strcmp(reply->element[0]->str, "pong") == 0)
+		redis->pinged = 0;
+	if (reply->elements != 3 || strcmp(reply->element[0]->str, "message") != 0)
+		return NULL;
+	key = reply->element[2];
+	if (key->str == NULL || strlen(key->str) != key->len ||
+		strncmp(key->str, redis->name_space, redis->name_space_length) != 0 ||
+		strcmp(key->str + redis->name_space_length, MARK) == 0 ||
+		strcmp(key->str + redis->name_space_length, PROBE) == 0)
+		return NULL;
+	return key->str + redis->name_space_length;
+}
+
+static bool
+forget_taken(Redis *redis, int max)
+{
+	redisReply **more;
+
+	for (int i = 0; i < redis->ntaken; i++)
+		freeReplyObject(redis->taken[i]);
+	redis->ntaken = 0;
+	if (redis->taken_max >= max)
+		return true;
+	more = realloc(redis->taken, max * sizeof(redisReply *));
+	if (more == NULL)
+		return false;
+	redis->taken = more;
+	redis->taken_max = max;
+	return true;
+}
+
+/* Reads what is there: 1 something, 0 nothing, -1 the connection is lost. */
+static int
+read_input(Redis *redis, ModuleError *error)
+{
+	struct pollfd readable = {.fd = redis->events->fd,.events = POLLIN};
+
+	if (poll(&readable, 1, 0) <= 0)
+		return 0;
+	if (redisBufferRead(redis->events) == REDIS_OK)
+		return 1;
+	(void) fail_by_connection(redis, redis->events, error);
+	return -1;
+}
+
+static int
+redis_poll(void *state, const char **items, int max, ModuleError *error)
+{
+	Redis	   *redis = state;
+	int			input = 1;
+	int			reads = 0;
+
+	if (!require_connection(redis, error))
+		return -1;
+	if (!forget_taken(redis, max))
+	{
+		(void) module_fail(error, false, NULL, "out of memory");
+		return -1;
+	}
+	while (redis->ntaken < max && input > 0)
+	{
+		void	   *reply = NULL;
+
+		if (redisGetReplyFromReader(redis->events, &reply) != REDIS_OK)
+		{
+			(void) fail_by_connection(redis, redis->events, error);
+			return -1;
+		}
+		if (reply == NULL)
+			input = reads++ < READS_MAX ? read_input(redis, error) : 0;
+		else if ((items[redis->ntaken] = item_of(redis, reply)) != NULL)
+			redis->taken[redis->ntaken++] = reply;
+		else
+			freeReplyObject(reply);
+	}
+	return input < 0 ? -1 : redis->ntaken;
+}
+
+/* Redis keeps no events: there is nothing to acknowledge. */
+static bool
+redis_done(void *state, ModuleError *error)
+{
+	return true;
+}
+
+static int
+redis_socket(void *state)
+{
+	Redis	   *redis = state;
+
+	return redis->events ? redis->events->fd : -1;
+}
+
+/* A subscription of which nothing is heard may be one that is cut off: its pong tells. */
+static bool
+ping_events(Redis *redis, ModuleError *error)
+{
+	int			written = 0;
+
+	if (redis->pinged != 0)
+		return clock_ms() - redis->pinged < timeout_ms(redis) ||
+			module_fail(error, false, NULL, "the subscription of Redis does not answer");
+	if (redisAppendCommand(redis->events, "PING") != REDIS_OK)
+		return module_fail(error, false, NULL, "out of memory");
+	while (!written)
+		if (redisBufferWrite(redis->events, &written) != REDIS_OK)
+			return fail_by_connection(redis, redis->events, error);
+	redis->pinged = clock_ms();
+	return true;
+}
+
+static bool
+redis_idle(void *state, ModuleError *error)
+{
+	Redis	   *redis = state;
+	char		key[512];
+	redisReply *reply;
+	bool		gone;
+
+	if (!require_connection(redis, error))
+		return false;
+	snprintf(key, sizeof(key), "%s" MARK, redis->name_space);
+	reply = ASK(redis, redis->commands, error, "SET", key, "1", "XX", "PX", MARK_MS);
+	gone = reply != NULL && reply->type == REDIS_REPLY_NIL;
+	if (!succeeded(reply, error))
+		return false;
+	if (gone)
+		return module_fail(error, false, "All deadlines are published again. If nobody has "
+						   "flushed Redis, see maxmemory-policy in redis.conf.",
+						   "the keys of ordflow are gone from Redis");
+	return ping_events(redis, error);
+}
+
+/* ---- nothing is left behind ---- */
+
+/* The name space as a pattern that matches it alone. */
+static void
+write_pattern(Redis *redis, char pattern[2 * NAME_SPACE_MAX + 2])
+{
+	size_t		length = 0;
+
+	for (const char *c = redis->name_space; *c; c++)
+	{
+		if (strchr("*?[]^-\\", *c))
+			pattern[length++] = '\\';
+		pattern[length++] = *c;
+	}
+	strcpy(pattern + length, "*");
+}
+
+static bool
+delete_keys(Redis *redis, const redisReply *keys, ModuleError *error)
+{
+	for (size_t i = 0; i < keys->elements; i++)
+		if (redisAppendCommand(redis->commands, "DEL %b", keys->element[i]->str,
+							   (size_t) keys->element[i]->len) != REDIS_OK)
+			return module_fail(error, false, NULL, "out of memory");
+	return read_answers(redis, (int) keys->elements, error);
+}
+
+/* One step of SCAN: moves the cursor, and deletes what it has found. */
+static bool
+clear_some(Redis *redis, const char *pattern, char *cursor, size_t size, ModuleError *error)
+{
+	redisReply *reply = ASK(redis, redis->commands, error,
+							"SCAN", cursor, "MATCH", pattern, "COUNT", SCAN_COUNT);
+	bool		good = false;
+
+	if (reply == NULL)
+		return false;
+	if (reply->type == REDIS_REPLY_ARRAY && reply->elements == 2 && reply->element[0]->str)
+	{
+		strlcpy(cursor, reply->element[0]->str, size);
+		good = delete_keys(redis, reply->element[1], error);
+	}
+	else if (is_error(reply))
+		(void) fail_by_reply(reply, error);
+	else
+		(void) module_fail(error, false, NULL, "Redis answers SCAN in an unknown way");
+	freeReplyObject(reply);
+	return good;
+}
+
+static bool
+redis_clear(void *state, ModuleError *error)
+{
+	Redis	   *redis = state;
+	int64		until = clock_ms() + timeout_ms(redis);
+	char		pattern[2 * NAME_SPACE_MAX + 2];
+	char		cursor[32] = "0";
+
+	if (redis->name_space_length > NAME_SPACE_MAX)
+		return true;
+	write_pattern(redis, pattern);
+	if (redis->commands == NULL && (redis->commands = open_connection(redis, error)) == NULL)
+		return false;
+	do
+	{
+		if (clock_ms() > until)
+			return module_fail(error, false, "They expire by themselves.",
+							   "not all keys were removed from Redis in time");
+		if (!clear_some(redis, pattern, cursor, sizeof(cursor), error))
+			return false;
+	} while (strcmp(cursor, "0") != 0);
+	return true;
+}
+
+static void
+redis_close(void *state)
+{
+	Redis	   *redis = state;
+
+	disconnect(redis);
+#ifdef HAVE_HIREDIS_SSL
+	if (redis->ssl)
+		redisFreeSSLContext(redis->ssl);
+#endif
+	free(redis->taken);
+	free(redis);
+}
+
+static const TimerDriver driver = {
+	.name = "redis",
+	.open = redis_open,
+	.connect = redis_connect,
+	.put = redis_put,
+	.poll = redis_poll,
+	.done = redis_done,
+	.socket = redis_socket,
+	.idle = redis_idle,
+	.clear = redis_clear,
+	.close = redis_close
+};
+
+ORDFLOW_MODULE("redis", &driver);

@@ -1,0 +1,76 @@
+/*
+ * internal.h
+ *	  What the files of the server feature share; nobody else includes it.
+ */
+#ifndef ORDFLOW_SERVER_INTERNAL_H
+#define ORDFLOW_SERVER_INTERNAL_H
+
+#include "postgres.h"
+#include "nodes/pg_list.h"
+
+#include "base/base.h"
+#include "server/server.h"
+
+/* ---- options.c: what each module's servers and user mappings can be told ---- */
+
+typedef enum OptionPlace
+{
+	ON_SERVER,
+	ON_MAPPING,
+	NOWHERE						/* wrappers, foreign tables: they have no options */
+} OptionPlace;
+
+typedef enum OptionKind
+{
+	OPTION_TEXT,
+	OPTION_SECRET,
+	OPTION_SECRET_FILE,			/* where a secret is read; not handed to modules */
+	OPTION_SECRET_ENV,
+	OPTION_FILE,
+	OPTION_INT,
+	OPTION_BOOLEAN
+} OptionKind;
+
+/* A file or the environment of the server: for members of pg_read_server_files. */
+#define OPTION_IS_OF_MACHINE(kind) ((kind) >= OPTION_SECRET_FILE && (kind) <= OPTION_FILE)
+
+typedef struct ServerOption
+{
+	const char *module;
+	OptionPlace place;
+	const char *name;
+	OptionKind	kind;
+	const char *default_value;	/* NULL: none */
+	int			min;			/* of kind OPTION_INT */
+	int			max;
+} ServerOption;
+
+extern const ServerOption ordflow_server_options_known[];
+extern const int ordflow_server_noptions_known;
+
+/* Raises what is wrong with the options, a list of DefElem, of that place. */
+extern void ordflow_options_check(const char *module, OptionPlace place, List *options);
+
+/* The value as modules get it. */
+extern const char *ordflow_option_normal(const ServerOption *option, const char *value);
+
+/* 42501 unless the role may name files and the environment of the server's machine. */
+extern void ordflow_options_require_files(Oid role, const char *option);
+
+/* ---- server.c ---- */
+
+/* "redis" for "ordflow_redis"; NULL for a wrapper that is none of ours. */
+extern const char *ordflow_wrapper_module(const char *wrapper);
+
+/* ---- module.c ---- */
+
+typedef struct KnownModule
+{
+	const char *name;
+	const char *package;		/* of Debian, to build it with */
+} KnownModule;
+
+extern const KnownModule ordflow_modules_known[];
+extern const int ordflow_nmodules_known;
+
+#endif							/* ORDFLOW_SERVER_INTERNAL_H */

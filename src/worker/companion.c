@@ -1,0 +1,439 @@
+/*
+ * companion.c
+ *	  Workers of a database beside its coordinator.
+ *
+ * The coordinator says which are to run, and starts them; whether one runs is kept in shared
+ * memory, so the next coordinator finds it.  One that ends though it is wanted has a
+ * coordinator look after it.
+ */
+#include "postgres.h"
+
+#include <signal.h>
+
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "tcop/tcopprot.h"
+#include "utils/memutils.h"
+
+#include "worker/internal.h"
+
+PGDLLEXPORT pg_noreturn void ordflow_companion_main(Datum arg);
+
+/* how long one that failed rests */
+#define REST_MIN	USECS_PER_SEC
+#define REST_MAX	(60 * USECS_PER_SEC)
+
+/* a start that has not been heard of for so long is given up */
+#define START_MAX	(30 * USECS_PER_SEC)
+
+/* when a worker slot may have become free */
+#define RETRY		USECS_PER_SEC
+
+static const CompanionKind *kinds[COMPANION_ROLES];
+
+/* In a companion. */
+static Companion *mine = NULL;
+static uint32 my_serial;
+
+void
+ordflow_companion_register(CompanionRole role, const CompanionKind *kind)
+{
+	kinds[role] = kind;
+}
+
+const char *
+ordflow_companion_title(CompanionRole role)
+{
+	return kinds[role]->title;
+}
+
+static void
+clear(Companion *companion)
+{
+	companion->database = InvalidOid;
+	companion->name[0] = '\0';
+	companion->state = COORDINATOR_NONE;
+	companion->pid = 0;
+	companion->latch = NULL;
+	companion->wanted = false;
+	companion->no_room = false;
+	companion->since = 0;
+	companion->failures = 0;
+	companion->retry_at = DT_NOBEGIN;
+	companion->problem[0] = '\0';
+	companion->hint[0] = '\0';
+}
+
+void
+ordflow_companions_clear(void)
+{
+	for (int i = 0; i < COMPANIONS_MAX; i++)
+	{
+		SpinLockInit(&ordflow_worker_shared->companions[i].mutex);
+		clear(&ordflow_worker_shared->companions[i]);
+	}
+}
+
+/* ---- in the coordinator ---- */
+
+static bool
+is_listed(const char *name, const char *const *names, int n)
+{
+	for (int i = 0; i < n; i++)
+		if (strcmp(name, names[i]) == 0)
+			return true;
+	return false;
+}
+
+/* The lock of all slots is held; a free place, or one that nobody needs any more. */
+static Companion *
+find_place(CompanionRole role, const char *name)
+{
+	Companion  *companions = ordflow_worker_shared->companions;
+	Companion  *place = NULL;
+
+	for (int i = 0; i < COMPANIONS_MAX; i++)
+	{
+		Companion  *companion = &companions[i];
+
+		if (companion->database == MyDatabaseId && companion->role == role &&
+			strcmp(companion->name, name) == 0)
+			return companion;
+		if (place == NULL && companion->state == COORDINATOR_NONE && !companion->wanted)
+			place = companion;
+	}
+	if (place == NULL)
+		return NULL;
+	SpinLockAcquire(&place->mutex);
+	clear(place);
+	place->database = MyDatabaseId;
+	place->role = role;
+	strlcpy(place->name, name, sizeof(place->name));
+	SpinLockRelease(&place->mutex);
+	return place;
+}
+
+/* Tells those of the role that are not listed to go. */
+static void
+dismiss_others(CompanionRole role, const char *const *names, int n)
+{
+	for (int i = 0; i < COMPANIONS_MAX; i++)
+	{
+		Companion  *companion = &ordflow_worker_shared->companions[i];
+		Latch	   *latch = NULL;
+
+		SpinLockAcquire(&companion->mutex);
+		if (companion->database == MyDatabaseId && companion->role == role &&
+			!is_listed(companion->name, names, n))
+		{
+			latch = companion->wanted ? companion->latch : NULL;
+			companion->wanted = false;
+			companion->problem[0] = '\0';
+		}
+		SpinLockRelease(&companion->mutex);
+		if (latch != NULL)
+			SetLatch(latch);
+	}
+}
+
+static bool
+launch(int place, uint32 serial)
+{
+	const Companion *companion = &ordflow_worker_shared->companions[place];
+	BackgroundWorker worker = {0};
+	BackgroundWorkerHandle *handle;
+	bool		registered;
+
+	snprintf(worker.bgw_name, BGW_MAXLEN, "ordflow %s %s", kinds[companion->role]->title,
+			 companion->name);
+	snprintf(worker.bgw_type, BGW_MAXLEN, "ordflow %s", kinds[companion->role]->title);
+	snprintf(worker.bgw_library_name, sizeof(worker.bgw_library_name), "ordflow");
+	snprintf(worker.bgw_function_name, sizeof(worker.bgw_function_name),
+			 "ordflow_companion_main");
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker.bgw_restart_time = BGW_NEVER_RESTART;
+	worker.bgw_main_arg = Int32GetDatum(place);
+	memcpy(worker.bgw_extra, &serial, sizeof(serial));
+	registered = RegisterDynamicBackgroundWorker(&worker, &handle);
+	if (registered)
+		pfree(handle);
+	return registered;
+}
+
+/* Starts it where it does not run; returns when to look again. */
+static TimestampTz
+ensure(Companion *companion)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz again = DT_NOEND;
+	uint32		serial = 0;
+
+	SpinLockAcquire(&companion->mutex);
+	companion->wanted = true;
+	if (companion->state == COORDINATOR_STARTING && companion->since < now - START_MAX)
+		companion->state = COORDINATOR_NONE;
+	if (companion->state == COORDINATOR_STARTING)
+		again = companion->since + START_MAX;
+	else if (companion->state == COORDINATOR_NONE && companion->retry_at > now)
+		again = Min(companion->retry_at, now + REST_MAX);
+	else if (companion->state == COORDINATOR_NONE)
+	{
+		companion->state = COORDINATOR_STARTING;
+		companion->since = now;
+		serial = ++companion->serial;
+	}
+	SpinLockRelease(&companion->mutex);
+	if (serial == 0)
+		return again;
+	if (launch(companion - ordflow_worker_shared->companions, serial))
+	{
+		companion->no_room = false;
+		return now + START_MAX;
+	}
+	SpinLockAcquire(&companion->mutex);
+	if (companion->state == COORDINATOR_STARTING && companion->serial == serial)
+		companion->state = COORDINATOR_NONE;
+	companion->no_room = true;
+	SpinLockRelease(&companion->mutex);
+	return now + RETRY;
+}
+
+TimestampTz
+ordflow_companions_want(CompanionRole role, const char *const *names, int n)
+{
+	TimestampTz again = DT_NOEND;
+
+	dismiss_others(role, names, n);
+	for (int i = 0; i < n; i++)
+	{
+		Companion  *companion;
+
+		LWLockAcquire(ordflow_worker_shared->lock, LW_EXCLUSIVE);
+		companion = find_place(role, names[i]);
+		LWLockRelease(ordflow_worker_shared->lock);
+		again = Min(again, companion != NULL ? ensure(companion) :
+					GetCurrentTimestamp() + REST_MAX);
+	}
+	return again;
+}
+
+/* ---- for commands that want the database for themselves ---- */
+
+bool
+ordflow_companions_present(Oid database, pid_t *pids, int *npids)
+{
+	bool		present = false;
+
+	*npids = 0;
+	for (int i = 0; i < COMPANIONS_MAX; i++)
+	{
+		Companion  *companion = &ordflow_worker_shared->companions[i];
+
+		SpinLockAcquire(&companion->mutex);
+		if (companion->database == database && companion->state != COORDINATOR_NONE)
+		{
+			present = true;
+			if (companion->pid != 0)
+				pids[(*npids)++] = companion->pid;
+		}
+		SpinLockRelease(&companion->mutex);
+	}
+	return present;
+}
+
+void
+ordflow_companions_alert(Oid database)
+{
+	for (int i = 0; i < COMPANIONS_MAX; i++)
+	{
+		Companion  *companion = &ordflow_worker_shared->companions[i];
+		Latch	   *latch = NULL;
+
+		SpinLockAcquire(&companion->mutex);
+		if (companion->database == database)
+			latch = companion->latch;
+		SpinLockRelease(&companion->mutex);
+		if (latch != NULL)
+			SetLatch(latch);
+	}
+}
+
+/* ---- in the companion ---- */
+
+int
+ordflow_companion_place(void)
+{
+	return mine - ordflow_worker_shared->companions;
+}
+
+bool
+ordflow_companion_is_wanted(void)
+{
+	return mine->wanted;
+}
+
+bool
+ordflow_companion_leaving(void)
+{
+	const DatabaseSlot *slot;
+
+	if (mine == NULL)
+		return false;
+	if (ProcDiePending || !mine->wanted)
+		return true;
+	slot = ordflow_slot_find(MyDatabaseId);
+	return slot != NULL && slot->away > 0;
+}
+
+void
+ordflow_companion_problem(const char *problem, const char *hint)
+{
+	SpinLockAcquire(&mine->mutex);
+	strlcpy(mine->problem, problem != NULL ? problem : "", sizeof(mine->problem));
+	strlcpy(mine->hint, hint != NULL ? hint : "", sizeof(mine->hint));
+	SpinLockRelease(&mine->mutex);
+}
+
+/* False when the start has been given up, or nobody wants it any more. */
+static bool
+attach(Oid *database, CompanionRole *role, char *name)
+{
+	bool		attached;
+
+	*database = InvalidOid;
+	SpinLockAcquire(&mine->mutex);
+	attached = mine->state == COORDINATOR_STARTING && mine->serial == my_serial && mine->wanted;
+	if (attached)
+	{
+		mine->state = COORDINATOR_RUNNING;
+		mine->pid = MyProcPid;
+		mine->latch = MyLatch;
+		mine->since = GetCurrentTimestamp();
+		*database = mine->database;
+		*role = mine->role;
+		strlcpy(name, mine->name, COMPANION_NAME_MAX);
+	}
+	else if (mine->state == COORDINATOR_STARTING && mine->serial == my_serial)
+		mine->state = COORDINATOR_NONE;
+	SpinLockRelease(&mine->mutex);
+	return attached;
+}
+
+/* Has a coordinator look after what has ended. */
+static void
+call_coordinator(Oid database)
+{
+	DatabaseSlot *slot = ordflow_slot_claim(database);
+
+	if (slot == NULL)
+		return;
+	SpinLockAcquire(&slot->mutex);
+	if (slot->database == database)
+	{
+		ordflow_slot_note(slot, DT_NOBEGIN);
+		if (slot->latch != NULL)
+			SetLatch(slot->latch);
+	}
+	SpinLockRelease(&slot->mutex);
+	ordflow_launcher_wake();
+}
+
+/* At the exit of the process, after it has left the database. */
+static void
+detach(int code, Datum arg)
+{
+	Oid			database = InvalidOid;
+	bool		wanted = false;
+
+	SpinLockAcquire(&mine->mutex);
+	if (mine->state == COORDINATOR_RUNNING && mine->serial == my_serial)
+	{
+		TimestampTz now = GetCurrentTimestamp();
+		int64		rest;
+
+		if (now - mine->since > REST_MAX)
+			mine->failures = 0;
+		rest = Min(REST_MIN << Min(mine->failures, 6), REST_MAX);
+		wanted = mine->wanted;
+		database = mine->database;
+		mine->failures++;
+		mine->retry_at = now + rest;
+		mine->state = COORDINATOR_NONE;
+		mine->pid = 0;
+		mine->latch = NULL;
+		mine->since = now;
+	}
+	SpinLockRelease(&mine->mutex);
+	ConditionVariableBroadcast(&ordflow_worker_shared->ended);
+	if (wanted)
+		call_coordinator(database);
+}
+
+void
+ordflow_companion_main(Datum arg)
+{
+	Oid			database;
+	CompanionRole role = 0;
+	char		name[COMPANION_NAME_MAX];
+	char		title[COMPANION_NAME_MAX + 32];
+
+	mine = &ordflow_worker_shared->companions[DatumGetInt32(arg)];
+	memcpy(&my_serial, MyBgworkerEntry->bgw_extra, sizeof(my_serial));
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
+
+	/* registered before the connection is, so it runs when that is gone */
+	on_shmem_exit(detach, (Datum) 0);
+	if (!attach(&database, &role, name))
+		proc_exit(0);
+	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
+	snprintf(title, sizeof(title), "ordflow %s %s", kinds[role]->title, name);
+	ordflow_worker_pin_settings(title);
+	ordflow_worker_serve(kinds[role]->duty);
+	pgstat_report_activity(STATE_IDLE, NULL);
+	kinds[role]->main(name);
+	proc_exit(0);
+}
+
+/* ---- the view ---- */
+
+static const char *
+state_name(const Companion *companion, bool away)
+{
+	if (companion->state == COORDINATOR_STARTING)
+		return "starting";
+	if (companion->state == COORDINATOR_RUNNING)
+		return "running";
+	if (away)
+		return "away";
+	if (companion->no_room)
+		return "no slot";
+	return companion->failures > 0 ? "failed" : "starting";
+}
+
+bool
+ordflow_companion_look(int place, CompanionLook *look)
+{
+	Companion  *companion = &ordflow_worker_shared->companions[place];
+	const DatabaseSlot *slot = ordflow_slot_find(companion->database);
+	bool		there;
+
+	SpinLockAcquire(&companion->mutex);
+	there = OidIsValid(companion->database) &&
+		(companion->wanted || companion->state != COORDINATOR_NONE);
+	look->database = companion->database;
+	look->role = companion->role;
+	strlcpy(look->name, companion->name, sizeof(look->name));
+	look->state = state_name(companion, slot != NULL && slot->away > 0);
+	look->pid = companion->pid;
+	look->since = companion->since;
+	strlcpy(look->problem, companion->problem, sizeof(look->problem));
+	strlcpy(look->hint, companion->hint, sizeof(look->hint));
+	SpinLockRelease(&companion->mutex);
+	return there;
+}

@@ -1,0 +1,139 @@
+# Timeouts by RabbitMQ: a real broker that is killed, refuses, or says the same twice. An order is
+# cancelled once and by the grace period at the latest, and no queue is left behind.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use Drivers;
+use Ordflow;
+use PostgreSQL::Test::Utils;
+use Rabbit;
+use Test::More;
+use Time::HiRes qw(time usleep);
+use Timers;
+
+plan skip_all => 'there is no rabbitmq-server' unless Rabbit::installed();
+
+# Without the driver nothing is cancelled before: so what is, is by the driver.
+use constant GRACE => 30;
+
+my $node = server('main', 'autovacuum = off');
+plan skip_all => 'the module was not built'
+  unless -e $node->config_data('--pkglibdir') . '/ordflow_amqp.so';
+my $rabbit = Rabbit->new;
+lamps($node, 'postgres');
+my $name_space = answer($node, q(SELECT format('ordflow:%s:%s:due:', system_identifier, oid)
+	FROM pg_control_system(), pg_database WHERE datname = current_database()));
+$rabbit->user('shop', 'right', '^ordflow:.*', '^(ordflow:.*|amq\.default)$', '^ordflow:.*');
+$rabbit->user('guest2', 'right', '^$', '^$', '^$');
+answer($node, "CREATE SERVER mq FOREIGN DATA WRAPPER ordflow_amqp
+	OPTIONS (port '@{[$rabbit->port]}', timeout '3');
+	CREATE USER MAPPING FOR CURRENT_USER SERVER mq OPTIONS (username 'shop', password 'right')");
+drive($node, 'amqp(mq)', GRACE);
+my $waiting = order_lamp($node, 'postgres', '1 day');
+publishes($node, 'mq', 'an order that waits is told to the broker');
+
+by_broker();
+queue_deleted();
+killed();
+refused();
+stock_is_whole($node, 'in the end');
+nothing_left();
+
+# Of many delays, exact in spite of few queues; of an order that is paid meanwhile and one that is
+# extended; and with the worker at once.
+sub by_broker
+{
+	my ($paid, $extended) = sell($node, 'other', n => 2, first => 1);
+	answer($node, "SELECT ordflow.pay_order($paid, 'bank', 't', 10),
+		ordflow.extend_order($extended, '2 s')");
+	sell($node, 'alone', n => 100, first => 0.2, last => 4);
+	expired($node, 'alone', GRACE / 2, 'by the broker alone');
+	my $queues = grep { /^\Q$name_space\Edelay\.\d+$/ } $rabbit->queues;
+	cmp_ok($queues, '<=', 64, "in $queues queues");
+	becomes($node, "SELECT state FROM ordflow.orders WHERE order_id = $extended", 'cancelled',
+		'an extended order is cancelled');
+	is( answer($node, "SELECT at >= o.expires_at AND at < o.expires_at + interval '15 s'
+			FROM ordflow.orders o JOIN ordflow.order_history h USING (order_id)
+			WHERE order_id = $extended AND event = 'expire'"), 't', 'at its new deadline');
+	is(answer($node, "SELECT state FROM ordflow.orders WHERE order_id = $paid"),
+		'pending_shipment', 'a paid one is left alone');
+	drive($node, 'worker, amqp(mq)', GRACE);
+	sell($node, 'both', n => 200, first => 0.5, last => 3);
+	expired($node, 'both', LATE, 'by worker and broker at once');
+	stock_is_whole($node, 'by both');
+	drive($node, 'amqp(mq)', GRACE);
+	return;
+}
+
+# Somebody deletes the queue that is read; then those that wait.
+sub queue_deleted
+{
+	$rabbit->control('delete_queue', "${name_space}fire");
+	sell($node, 'deleted', n => 10, first => 1, last => 2);
+	expired($node, 'deleted', GRACE / 2, 'with the queue deleted');
+	drive($node, 'amqp(mq)', 2);
+	sell($node, 'waited', n => 10, first => 15, last => 16);
+	$rabbit->control('delete_queue', $_) for grep { /delay/ } $rabbit->queues;
+	expired($node, 'waited', 2 + LATE, 'with all queues deleted');
+	return;
+}
+
+# Deadlines before, while and after the broker is away.
+sub killed
+{
+	drive($node, 'amqp(mq)', 2);
+	sell($node, 'killed', n => 60, first => 0.5, last => 30);
+	usleep(2_000_000);
+	$rabbit->crash;
+	usleep(2_000_000);
+	$rabbit->start;
+	expired($node, 'killed', 2 + LATE, 'with the broker killed');
+	drive($node, 'amqp(mq)', GRACE);
+	becomes($node, q(SELECT problem IS NULL FROM ordflow.timer_drivers), 't', 'it is back');
+	sell($node, 'back', n => 20, first => 0.5, last => 2);
+	expired($node, 'back', GRACE / 2, 'by the broker again');
+	return;
+}
+
+# A password and permissions that are wrong, and a queue of somebody else.
+sub refused
+{
+	answer($node, q(ALTER USER MAPPING FOR CURRENT_USER SERVER mq OPTIONS (SET password 'falsch')));
+	$rabbit->control('close_all_connections', 'again');
+	complains($node, 'mq', 'ACCESS_REFUSED', qr/user mapping/, 'a wrong password');
+	without_driver($node, 2, 'with a wrong password');
+	answer($node, q(ALTER USER MAPPING FOR CURRENT_USER SERVER mq
+		OPTIONS (SET username 'guest2', SET password 'right')));
+	complains($node, 'mq', 'access to queue', qr/set_permissions/, 'no permission for queues');
+	without_driver($node, 2, 'without permissions');
+	unlike(slurp_file($node->logfile) =~ s/^.*STATEMENT.*$//gmr, qr/falsch/,
+		'no secret in the log');
+	answer($node, q(ALTER USER MAPPING FOR CURRENT_USER SERVER mq OPTIONS (SET username 'shop')));
+	becomes($node, q(SELECT problem IS NULL FROM ordflow.timer_drivers), 't', 'it works');
+	return;
+}
+
+sub nothing_left
+{
+	drive($node, 'worker', GRACE);
+	becomes_queues('', 'a driver that leaves the setting leaves no queue');
+	drive($node, 'amqp(mq)', GRACE);
+	becomes_queues('some', 'it is back');
+	answer($node, 'DROP EXTENSION ordflow CASCADE');
+	becomes_queues('', 'nor does DROP EXTENSION');
+	return;
+}
+
+# rabbitmqctl takes a second or two.
+sub becomes_queues
+{
+	my ($expected, $name) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my $until = time + 60;
+	my @queues = $rabbit->queues;
+	@queues = $rabbit->queues while (@queues ? 'some' : '') ne $expected && time < $until;
+	return is(@queues ? 'some' : '', $expected, $name) || diag "@queues";
+}
+
+done_testing();
