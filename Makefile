@@ -162,6 +162,9 @@ bench-orders:
 bench-timers:
 	@bench/timers
 
+bench-attach:
+	@bench/attach
+
 bench-neighbour:
 	@bench/neighbour
 
@@ -172,4 +175,4 @@ tidy:
 	@test/tidy
 
 .PHONY: install-modules uninstall-modules demo test torture memcheck test-versions tidy FORCE \
-	bench-orders bench-stock bench-timers bench-neighbour
+	bench-orders bench-stock bench-timers bench-attach bench-neighbour

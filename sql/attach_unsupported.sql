@@ -9,7 +9,7 @@ SELECT ordflow.define_machine('att_uns_due', '{"states": {"a": "initial"}, "tran
 CREATE TYPE att_uns.mood AS ENUM ('a');
 CREATE DOMAIN att_uns.state AS text;
 CREATE TABLE att_uns.t (id int PRIMARY KEY, txt text, vc varchar, num int, small smallint, fixed char(3), mood att_uns.mood,
-  dom att_uns.state, list text[], doc jsonb, gen text GENERATED ALWAYS AS ('a') STORED, due timestamptz, plain timestamp,
+  dom att_uns.state, list text[], doc jsonb, gen text GENERATED ALWAYS AS ('a') STORED, due timestamptz, plain timestamp, part numeric,
   twice int, maybe int, gone text, due_gen timestamptz GENERATED ALWAYS AS ('2030-01-01 00:00+00') STORED);
 CREATE UNIQUE INDEX ON att_uns.t (maybe) WHERE maybe > 0;
 CREATE INDEX ON att_uns.t (twice);
@@ -17,12 +17,11 @@ CREATE UNIQUE INDEX ON att_uns.t (abs(num));
 CREATE UNIQUE INDEX ON att_uns.t (small, num);
 ALTER TABLE att_uns.t DROP gone;
 
--- state columns are text or varchar
+-- state columns hold the machine's states, and their values have one text each
 SELECT ordflow.attach('att_uns.t', 'att_uns', 'num');
 SELECT ordflow.attach('att_uns.t', 'att_uns', 'small');
-SELECT ordflow.attach('att_uns.t', 'att_uns', 'fixed');
-SELECT ordflow.attach('att_uns.t', 'att_uns', 'mood');
-SELECT ordflow.attach('att_uns.t', 'att_uns', 'dom');
+SELECT ordflow.attach('att_uns.t', 'att_uns', 'part');
+SELECT ordflow.attach('att_uns.t', 'att_uns', 'plain');
 SELECT ordflow.attach('att_uns.t', 'att_uns', 'list');
 SELECT ordflow.attach('att_uns.t', 'att_uns', 'doc');
 SELECT ordflow.attach('att_uns.t', 'att_uns', 'gen');
@@ -48,14 +47,23 @@ SELECT ordflow.attach('att_uns.t', 'att_uns_due', 'txt');
 
 -- tables
 CREATE TABLE att_uns.nokey (status text);
-CREATE TABLE att_uns.two (a int, b int, status text, PRIMARY KEY (a, b));
-CREATE TABLE att_uns.parts (id int PRIMARY KEY, status text) PARTITION BY RANGE (id);
+CREATE TABLE att_uns.two (a int, b int, status text, PRIMARY KEY (a, status));
+CREATE TABLE att_uns.parts (id int PRIMARY KEY, status text, due timestamptz) PARTITION BY RANGE (id);
 CREATE TABLE att_uns.part PARTITION OF att_uns.parts FOR VALUES FROM (1) TO (9);
+CREATE TABLE att_uns.days (id int, status text, due timestamptz) PARTITION BY RANGE (due);
+CREATE TABLE att_uns.only (status text PRIMARY KEY) PARTITION BY LIST (status);
+CREATE FOREIGN DATA WRAPPER att_uns;
+CREATE SERVER att_uns FOREIGN DATA WRAPPER att_uns;
+CREATE TABLE att_uns.far (id int, status text) PARTITION BY RANGE (id);
+CREATE FOREIGN TABLE att_uns.away PARTITION OF att_uns.far FOR VALUES FROM (1) TO (9) SERVER att_uns;
 CREATE VIEW att_uns.view AS SELECT * FROM att_uns.two;
 SELECT ordflow.attach('att_uns.nokey', 'att_uns', 'status');
 SELECT ordflow.attach('att_uns.two', 'att_uns', 'status');
-SELECT ordflow.attach('att_uns.parts', 'att_uns', 'status');
 SELECT ordflow.attach('att_uns.part', 'att_uns', 'status');
+SELECT ordflow.attach('att_uns.days', 'att_uns', 'status', due_column => 'due');
+SELECT ordflow.attach('att_uns.only', 'att_uns', 'status');
+SELECT ordflow.attach('att_uns.far', 'att_uns', 'status');
+SELECT ordflow.attach('att_uns.away', 'att_uns', 'status');
 SELECT ordflow.attach('att_uns.view', 'att_uns', 'status');
 SELECT ordflow.attach('att_uns.t_pkey', 'att_uns', 'id');
 SELECT ordflow.attach('pg_class', 'att_uns', 'relname');

@@ -50,7 +50,7 @@ SELECT 'error', 'machine', i.inhrelid::regclass::text,
 FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
 WHERE c.relispartition AND EXISTS (
     SELECT FROM pg_trigger t JOIN pg_proc f ON f.oid = t.tgfoid
-    WHERE t.tgrelid = c.oid AND f.proname = 'machine_changed' AND f.pronamespace = 'ordflow'::regnamespace)
+    WHERE t.tgrelid = c.oid AND t.tgparentid = 0 AND f.proname = 'machine_changed' AND f.pronamespace = 'ordflow'::regnamespace)
 UNION ALL
 SELECT DISTINCT 'warning', 'machine', format('%s on %s', t.tgname, t.tgrelid::regclass),
        'the trigger fires after that of ordflow, which sets the due column: it must not change the state',

@@ -177,8 +177,8 @@ typedef struct RowWriter
 } RowWriter;
 
 /*
- * Writes rows with a value or NULL for every column, at the latest at the end, until
- * when by-reference values must live; the caller is connected to SPI.  The table
+ * Writes rows with a value or NULL for every column, at the latest at the end; the caller is
+ * connected to SPI, unless the writer is direct.  The table
  * stays locked (RowExclusiveLock) to the end of the transaction.  A later statement
  * of ours sees the rows.
  */

@@ -164,7 +164,9 @@ write_direct(RowWriter *writer, const Datum *values, const bool *nulls)
 		(*slot)->tts_values[i] = values[i];
 		(*slot)->tts_isnull[i] = nulls[i];
 	}
+	/* forms the row at once, as it would be sooner or later: the values may go */
 	ExecStoreVirtualTuple(*slot);
+	ExecMaterializeSlot(*slot);
 }
 
 void

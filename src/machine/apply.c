@@ -14,38 +14,6 @@
 #include "machine/internal.h"
 #include "worker/worker.h"
 
-static Statement insert_history = {
-	.sql = "INSERT INTO ordflow.object_history "
-	"(target, key, event, from_state, to_state, actor, reason, data, at) "
-	"SELECT $1, u.key, $3, $4, $5, $6, $7, $8, $9 FROM unnest($2) AS u (key)",
-	.nargs = 9,
-	.argtypes = {TEXTOID, TEXTARRAYOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, JSONBOID,
-	TIMESTAMPTZOID}
-};
-
-static void
-write_history(const MachineStep *step)
-{
-	const char **keys = palloc(sizeof(char *) * step->nkeys);
-	Datum		values[9];
-	char		nulls[10];
-
-	for (int i = 0; i < step->nkeys; i++)
-		keys[i] = ordflow_machine_key_text(step->target, step->keys[i]);
-	memset(nulls, ' ', sizeof(nulls));
-	values[0] = CStringGetTextDatum(ordflow_machine_table(step->target->relid));
-	values[1] = ordflow_text_array(keys, step->nkeys);
-	ORDFLOW_SET_TEXT(values, nulls, 2, step->event);
-	ORDFLOW_SET_TEXT(values, nulls, 3, step->from_state);
-	ORDFLOW_SET_TEXT(values, nulls, 4, step->to_state);
-	ORDFLOW_SET_TEXT(values, nulls, 5, ordflow_actor());
-	ORDFLOW_SET_TEXT(values, nulls, 6, step->reason);
-	values[7] = step->data != NULL ? JsonbPGetDatum(step->data) : (Datum) 0;
-	nulls[7] = step->data != NULL ? ' ' : 'n';
-	values[8] = TimestampTzGetDatum(step->now);
-	ordflow_execute(&insert_history, values, nulls);
-}
-
 /* A call of one of our own parts, as the extension's owner; NULL = nothing to do. */
 static void
 run_op(void (*op) (MachineStep *step), MachineStep *step)
@@ -59,21 +27,14 @@ run_op(void (*op) (MachineStep *step), MachineStep *step)
 	ordflow_role_leave(saved);
 }
 
-static void
-record_as_owner(MachineStep *step)
+bool
+ordflow_machine_is_plain(const Machine *machine, const Transition *transition)
 {
-	RoleSwitch	saved = ordflow_role_enter(ordflow_owner(), false);
+	int			neffects;
 
-	write_history(step);
-	ordflow_role_leave(saved);
-}
-
-void
-ordflow_machine_record(MachineStep *step)
-{
-	SPI_connect();
-	record_as_owner(step);
-	SPI_finish();
+	ordflow_machine_effects_of(machine, transition->event, &neffects);
+	return machine->ops == NULL && transition->guard == NULL && transition->effect == NULL &&
+		neffects == 0;
 }
 
 /* Does the transition's guard let every object of the step pass? */
@@ -182,6 +143,14 @@ update_error_context(void *arg)
 								"Where a deferred constraint is in the way, run SET CONSTRAINTS ... IMMEDIATE before the call.");
 }
 
+static char *
+state_type_name(const MachineTarget *target)
+{
+	AttrNumber	attnum = get_attnum(target->relid, target->state_column);
+
+	return ordflow_machine_type_name(getBaseType(get_atttype(target->relid, attnum)));
+}
+
 /*
  * The generic UPDATE.  It finds the row only in the state
  * that it was read in, which a guard may have changed; RETURNING shows what the
@@ -191,13 +160,12 @@ static void
 update_rows(const MachineStep *step)
 {
 	const MachineTarget *target = step->target;
-	char	   *table = ordflow_machine_table(target->relid);
 	const char *column = quote_identifier(target->state_column);
 	bool		any = step->nkeys > 1;
-	char	   *sql = psprintf("UPDATE ONLY %s AS o SET %s = $2 "
+	char	   *sql = psprintf("UPDATE %s AS o SET %s = $2::%s "
 							   "WHERE %s AND o.%s::text COLLATE \"C\" = $3 RETURNING o.%s::text",
-							   table, column, ordflow_machine_key_condition(target, 1, any),
-							   column, column);
+							   ordflow_machine_from(target), column, state_type_name(target),
+							   ordflow_machine_key_condition(target, 1, any), column, column);
 	Oid			types[3] = {any ? get_array_type(target->key_type) : target->key_type,
 	TEXTOID, TEXTOID};
 	Datum		values[3];
@@ -225,7 +193,8 @@ update_rows(const MachineStep *step)
 	}
 	ereport(ERROR,
 			errcode(ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION),
-			errmsg("table %s did not take state \"%s\" for every row", table, step->to_state),
+			errmsg("table %s did not take state \"%s\" for every row",
+				   ordflow_machine_table(target->relid), step->to_state),
 			errdetail("Asked for %d, updated " UINT64_FORMAT ".", step->nkeys, nrows),
 			errhint("A trigger, rule or guard may have skipped or changed the row."));
 }
@@ -288,7 +257,7 @@ ordflow_machine_apply(MachineStep *step)
 	if (machine->ops != NULL && machine->ops->history != NULL)
 		run_op(machine->ops->history, step);
 	else
-		record_as_owner(step);
+		ordflow_history_write(step);
 	if (machine->ops != NULL)
 		run_op(machine->ops->effects, step);
 	user_effects(machine, step);

@@ -8,16 +8,13 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
-#include "access/sysattr.h"
 #include "access/table.h"
 #include "catalog/pg_class.h"
-#include "catalog/pg_constraint.h"
-#include "catalog/pg_index.h"
+#include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
 #include "commands/defrem.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
-#include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -31,7 +28,6 @@
 
 PG_FUNCTION_INFO_V1(ordflow_attach);
 PG_FUNCTION_INFO_V1(ordflow_detach);
-PG_FUNCTION_INFO_V1(ordflow_attach_report);
 
 static void
 require_owner(Oid relid)
@@ -43,23 +39,43 @@ require_owner(Oid relid)
 }
 
 static void
-require_plain_table(Relation rel)
+require_no_foreign_partition(Oid relid)
 {
-	char	   *table = ordflow_machine_table(RelationGetRelid(rel));
+	ListCell   *cell;
 
-	if (rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE || rel->rd_rel->relispartition)
+	foreach(cell, find_all_inheritors(relid, NoLock, NULL))
+		if (get_rel_relkind(lfirst_oid(cell)) == RELKIND_FOREIGN_TABLE)
+			ereport(ERROR,
+					errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					errmsg("cannot attach a machine to %s: its partition %s is a foreign table",
+						   ordflow_machine_table(relid),
+						   ordflow_machine_table(lfirst_oid(cell))),
+					errhint("Detach that partition: what is written to it elsewhere would not be checked."));
+}
+
+static void
+require_table(Relation rel)
+{
+	Oid			relid = RelationGetRelid(rel);
+	char	   *table = ordflow_machine_table(relid);
+
+	if (rel->rd_rel->relispartition)
 		ereport(ERROR,
 				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				errmsg("cannot attach a machine to %s: partitioned tables and partitions are not supported yet",
-					   table));
-	if (rel->rd_rel->relkind != RELKIND_RELATION)
+				errmsg("cannot attach a machine to %s: it is a partition", table),
+				errhint("Attach it to the partitioned table: %s.",
+						ordflow_machine_table(ordflow_machine_root(relid))));
+	if (rel->rd_rel->relkind != RELKIND_RELATION &&
+		rel->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
 		ereport(ERROR,
 				errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				errmsg("cannot attach a machine to %s: it is not a table", table));
+	if (rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE)
+		require_no_foreign_partition(relid);
 }
 
-static Form_pg_attribute
-require_column(Relation rel, const char *column)
+Form_pg_attribute
+ordflow_attach_require_column(Relation rel, const char *column)
 {
 	AttrNumber	attnum = get_attnum(RelationGetRelid(rel), column);
 
@@ -74,16 +90,35 @@ require_column(Relation rel, const char *column)
 static void
 require_state_column(Relation rel, const char *column)
 {
-	Form_pg_attribute attribute = require_column(rel, column);
+	Form_pg_attribute attribute = ordflow_attach_require_column(rel, column);
 
-	if ((attribute->atttypid != TEXTOID && attribute->atttypid != VARCHAROID) ||
-		attribute->attgenerated != '\0')
+	if (!ordflow_state_type_fits(attribute->atttypid) || attribute->attgenerated != '\0')
 		ereport(ERROR,
 				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				errmsg("cannot use column \"%s\" as state column", column),
 				errdetail("Its type is %s%s.", format_type_be(attribute->atttypid),
 						  attribute->attgenerated != '\0' ? ", generated" : ""),
-				errhint("State columns are of type text or varchar; others are not supported yet."));
+				errhint("State columns are of type text, varchar, char, smallint, integer, bigint, boolean, of an enum, or of a domain over one of these."));
+}
+
+/* Spelled as the column's values are: no row would ever stand in another state. */
+static void
+require_states_fit(const Machine *machine, const MachineTarget *target)
+{
+	for (int i = 0; i < machine->nstates; i++)
+		ordflow_state_require(target->relid, target->state_column, machine->name,
+							  machine->states[i].name);
+}
+
+/* The trigger that sets it comes when the partition has been chosen. */
+static void
+require_no_partition_key(Relation rel, const char *column)
+{
+	if (ordflow_attach_is_spread_by(rel, column))
+		ereport(ERROR,
+				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				errmsg("cannot use column \"%s\" as due column: table %s is partitioned by it",
+					   column, ordflow_machine_table(RelationGetRelid(rel))));
 }
 
 static void
@@ -100,86 +135,13 @@ require_due_column(Relation rel, const Machine *machine, const char *column)
 					errhint("Add a column of type timestamptz to the table, with an index, and name it as due_column."));
 		return;
 	}
-	attribute = require_column(rel, column);
+	attribute = ordflow_attach_require_column(rel, column);
 	if (attribute->atttypid != TIMESTAMPTZOID || attribute->attgenerated != '\0')
 		ereport(ERROR,
 				errcode(ERRCODE_DATATYPE_MISMATCH),
 				errmsg("due column \"%s\" must be of type timestamp with time zone and not generated",
 					   column));
-}
-
-/*
- * An index that begins with the column; unique: that has no other column and
- * lets no two rows have the same value.
- */
-static bool
-has_index(Relation rel, AttrNumber attnum, bool unique)
-{
-	ListCell   *cell;
-	bool		found = false;
-
-	foreach(cell, RelationGetIndexList(rel))
-	{
-		HeapTuple	tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(lfirst_oid(cell)));
-		Form_pg_index index;
-
-		if (!HeapTupleIsValid(tuple))
-			continue;
-		index = (Form_pg_index) GETSTRUCT(tuple);
-		if (index->indisvalid && index->indkey.values[0] == attnum &&
-			(!unique || (index->indisunique && index->indnkeyatts == 1 &&
-						 heap_attisnull(tuple, Anum_pg_index_indpred, NULL))))
-			found = true;
-		ReleaseSysCache(tuple);
-	}
-	return found;
-}
-
-/* The columns of the primary key, in the order of the table; NIL where there is none. */
-static List *
-primary_key_columns(Relation rel)
-{
-	Oid			constraint;
-	Bitmapset  *attnums = get_primary_key_attnos(RelationGetRelid(rel), true, &constraint);
-	List	   *columns = NIL;
-	int			i = -1;
-
-	while ((i = bms_next_member(attnums, i)) >= 0)
-	{
-		AttrNumber	attnum = i + FirstLowInvalidHeapAttributeNumber;
-
-		columns = lappend(columns, get_attname(RelationGetRelid(rel), attnum, false));
-	}
-	return columns;
-}
-
-static const char *
-find_key_column(Relation rel, const char *given)
-{
-	List	   *columns;
-
-	if (given != NULL)
-	{
-		if (!has_index(rel, require_column(rel, given)->attnum, true))
-			ereport(ERROR,
-					errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					errmsg("key column \"%s\" is not unique", given),
-					errhint("Create a unique index on this column alone."));
-		return given;
-	}
-	columns = primary_key_columns(rel);
-	if (columns == NIL)
-		ereport(ERROR,
-				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				errmsg("table %s has no primary key", ordflow_machine_table(RelationGetRelid(rel))),
-				errhint("Name a unique column as key_column."));
-	if (list_length(columns) > 1)
-		ereport(ERROR,
-				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				errmsg("the primary key of table %s has several columns",
-					   ordflow_machine_table(RelationGetRelid(rel))),
-				errhint("Composite keys are not supported yet; name a unique column as key_column."));
-	return linitial(columns);
+	require_no_partition_key(rel, column);
 }
 
 static void
@@ -206,36 +168,18 @@ require_free_columns(Oid relid, const char *state_column, const char *due_column
 	}
 }
 
-/* The names of the machine's states as a text[]. */
-static Datum
-state_names(const Machine *machine)
-{
-	const char **names = palloc(sizeof(char *) * Max(machine->nstates, 1));
-
-	for (int i = 0; i < machine->nstates; i++)
-		names[i] = machine->states[i].name;
-	return ordflow_text_array(names, machine->nstates);
-}
-
-/* "the row stands in no state of $1" */
-static char *
-unknown_state_condition(const char *state_column)
-{
-	const char *column = quote_identifier(state_column);
-
-	return psprintf("o.%s IS NULL OR o.%s::text COLLATE \"C\" <> ALL ($1)", column, column);
-}
-
 /* The table is locked against writers, so what is read now stays true. */
 static void
-require_known_states(const Machine *machine, Oid relid, const char *state_column)
+require_known_states(const Machine *machine, const MachineTarget *target)
 {
+	Oid			relid = target->relid;
+	const char *state_column = target->state_column;
 	char	   *table = ordflow_machine_table(relid);
-	char	   *sql = psprintf("SELECT o.%s::text FROM ONLY %s AS o WHERE %s LIMIT 1",
-							   quote_identifier(state_column), table,
-							   unknown_state_condition(state_column));
+	char	   *sql = psprintf("SELECT o.%s::text FROM %s AS o WHERE %s LIMIT 1",
+							   quote_identifier(state_column), ordflow_machine_from(target),
+							   ordflow_attach_unknown_state(state_column));
 	Oid			type = TEXTARRAYOID;
-	Datum		states = state_names(machine);
+	Datum		states = ordflow_attach_state_names(machine);
 	RoleSwitch	saved = ordflow_machine_owner_enter(relid);
 	uint64		nrows = ordflow_machine_query_now(sql, 1, &type, &states);
 	char	   *state;
@@ -260,8 +204,8 @@ static void
 require_keys(const MachineTarget *target)
 {
 	char	   *table = ordflow_machine_table(target->relid);
-	char	   *sql = psprintf("SELECT FROM ONLY %s AS o WHERE o.%s IS NULL LIMIT 1", table,
-							   quote_identifier(target->key_column));
+	char	   *sql = psprintf("SELECT FROM %s AS o WHERE NOT (%s) LIMIT 1",
+							   ordflow_machine_from(target), ordflow_machine_key_not_null(target));
 	Oid			no_types[1];
 	RoleSwitch	saved = ordflow_machine_owner_enter(target->relid);
 	uint64		nrows = ordflow_machine_query_now(sql, 0, no_types, NULL);
@@ -300,32 +244,64 @@ free_trigger_name(const MachineTarget *target, const char *prefix, const char *s
 	return name;
 }
 
+/* "(machine, state column, key column, due column or '', further key columns)" */
+static char *
+trigger_args(const MachineTarget *target)
+{
+	StringInfoData args;
+
+	initStringInfo(&args);
+	appendStringInfo(&args, "(%s, %s, %s, %s", quote_literal_cstr(target->machine),
+					 quote_literal_cstr(target->state_column),
+					 quote_literal_cstr(target->key_column),
+					 quote_literal_cstr(target->due_column ? target->due_column : ""));
+	for (int i = 1; i < target->nkey_columns; i++)
+		appendStringInfo(&args, ", %s", quote_literal_cstr(target->key_columns[i].name));
+	appendStringInfoChar(&args, ')');
+	return args.data;
+}
+
+static void
+create_trigger(const MachineTarget *target, const char *name, const char *when,
+			   const char *condition, const char *function)
+{
+	run_ddl(psprintf("CREATE TRIGGER %s %s ON %s FOR EACH ROW %s EXECUTE FUNCTION ordflow.%s%s",
+					 quote_identifier(name), when, ordflow_machine_table(target->relid), condition,
+					 function, trigger_args(target)));
+}
+
+/* States that the column's own collation takes for equal are two states. */
+static char *
+state_changes(const MachineTarget *target)
+{
+	const char *column = quote_identifier(target->state_column);
+	Oid			type = get_atttype(target->relid, get_attnum(target->relid, target->state_column));
+	Oid			base = getBaseType(type);
+	const char *more = "";
+
+	/* a domain over an enum has no equality of its own */
+	if (type_is_collatable(base))
+		more = " COLLATE \"C\"";
+	else if (base != type)
+		more = psprintf("::%s", ordflow_machine_type_name(base));
+	return psprintf("WHEN (OLD.%s%s IS DISTINCT FROM NEW.%s%s)", column, more, column, more);
+}
+
+/* A row that moves to another partition is deleted and inserted there: see move.c. */
 static void
 create_triggers(const MachineTarget *target)
 {
-	char	   *table = ordflow_machine_table(target->relid);
-	const char *column = quote_identifier(target->state_column);
-	char	   *args = psprintf("(%s, %s, %s, %s)", quote_literal_cstr(target->machine),
-								quote_literal_cstr(target->state_column),
-								quote_literal_cstr(target->key_column),
-								quote_literal_cstr(target->due_column ? target->due_column : ""));
-	const char *insert = free_trigger_name(target, "~ordflow", "insert");
-	const char *update = free_trigger_name(target, "~ordflow", "update");
-	const char *due = target->due_column == NULL ? NULL :
-		free_trigger_name(target, "~ordflow_due", NULL);
-
-	run_ddl(psprintf("CREATE TRIGGER %s AFTER INSERT ON %s FOR EACH ROW "
-					 "EXECUTE FUNCTION ordflow.machine_changed%s",
-					 quote_identifier(insert), table, args));
-	/* states that the column's own collation takes for equal are two states */
-	run_ddl(psprintf("CREATE TRIGGER %s AFTER UPDATE ON %s FOR EACH ROW "
-					 "WHEN (OLD.%s COLLATE \"C\" IS DISTINCT FROM NEW.%s COLLATE \"C\") "
-					 "EXECUTE FUNCTION ordflow.machine_changed%s",
-					 quote_identifier(update), table, column, column, args));
-	if (due != NULL)
-		run_ddl(psprintf("CREATE TRIGGER %s BEFORE INSERT OR UPDATE ON %s FOR EACH ROW "
-						 "EXECUTE FUNCTION ordflow.machine_due%s",
-						 quote_identifier(due), table, args));
+	create_trigger(target, free_trigger_name(target, "~ordflow", "insert"), "AFTER INSERT", "",
+				   "machine_changed");
+	create_trigger(target, free_trigger_name(target, "~ordflow", "update"), "AFTER UPDATE",
+				   state_changes(target), "machine_changed");
+	if (target->partitioned)
+		create_trigger(target, free_trigger_name(target, "~ordflow", "delete"), "AFTER DELETE", "",
+					   "machine_changed");
+	if (target->due_column != NULL || target->partitioned)
+		create_trigger(target, free_trigger_name(target, "~ordflow_due", NULL),
+					   target->partitioned ? "BEFORE INSERT OR UPDATE OR DELETE" :
+					   "BEFORE INSERT OR UPDATE", "", "machine_due");
 }
 
 /*
@@ -353,10 +329,43 @@ load_for_attach(const char *name)
 }
 
 static void
-attach(MachineTarget *target)
+notice_missing_index(Relation rel, const char *due_column)
 {
-	const Machine *machine = load_for_attach(target->machine);
-	Relation	rel;
+	if (due_column == NULL ||
+		ordflow_attach_has_index(rel, get_attnum(RelationGetRelid(rel), due_column)))
+		return;
+	ereport(NOTICE,
+			errmsg("no index leads with due column \"%s\"", due_column),
+			errhint("Create one, so that due rows are found without reading the table: CREATE INDEX ON %s (%s) WHERE %s IS NOT NULL;",
+					ordflow_machine_table(RelationGetRelid(rel)), quote_identifier(due_column),
+					quote_identifier(due_column)));
+}
+
+/* Locks the table: no trigger is made, and no row written, until the end of the transaction. */
+static MachineTarget *
+check_table(const Machine *machine, const AttachArgs *args)
+{
+	Relation	rel = table_open(args->relid, ShareRowExclusiveLock);
+	MachineTarget *target;
+
+	require_owner(args->relid);
+	find_all_inheritors(args->relid, ShareRowExclusiveLock, NULL);
+	require_table(rel);
+	require_state_column(rel, args->state_column);
+	require_due_column(rel, machine, args->due_column);
+	target = ordflow_attach_target(rel, args);
+	require_free_columns(args->relid, args->state_column, args->due_column);
+	require_states_fit(machine, target);
+	notice_missing_index(rel, args->due_column);
+	table_close(rel, NoLock);
+	return target;
+}
+
+static void
+attach(const AttachArgs *args)
+{
+	const Machine *machine = load_for_attach(args->machine);
+	MachineTarget *target;
 	RoleSwitch	saved;
 
 	if (machine->ops != NULL)
@@ -365,26 +374,10 @@ attach(MachineTarget *target)
 				errmsg("machine \"%s\" is built in and cannot be attached to other tables",
 					   machine->name),
 				errhint("Define a machine of your own by ordflow.define_machine()."));
-
-	/* no trigger is made, and no row written, until the end of the transaction */
-	rel = table_open(target->relid, ShareRowExclusiveLock);
-	require_owner(target->relid);
-	require_plain_table(rel);
-	require_state_column(rel, target->state_column);
-	require_due_column(rel, machine, target->due_column);
-	target->key_column = find_key_column(rel, target->key_column);
-	require_free_columns(target->relid, target->state_column, target->due_column);
-	if (target->due_column != NULL &&
-		!has_index(rel, get_attnum(target->relid, target->due_column), false))
-		ereport(NOTICE,
-				errmsg("no index leads with due column \"%s\"", target->due_column),
-				errhint("Create one, so that due rows are found without reading the table: CREATE INDEX ON %s (%s) WHERE %s IS NOT NULL;",
-						ordflow_machine_table(target->relid), quote_identifier(target->due_column),
-						quote_identifier(target->due_column)));
-	table_close(rel, NoLock);
+	target = check_table(machine, args);
 
 	SPI_connect();
-	require_known_states(machine, target->relid, target->state_column);
+	require_known_states(machine, target);
 	require_keys(target);
 	saved = ordflow_role_enter(ordflow_owner(), false);
 	create_triggers(target);
@@ -395,18 +388,18 @@ attach(MachineTarget *target)
 Datum
 ordflow_attach(PG_FUNCTION_ARGS)
 {
-	MachineTarget target = {0};
+	AttachArgs	args = {0};
 
 	ordflow_require_preload();
 	ordflow_require_not_null(fcinfo, 0, "target");
-	target.relid = PG_GETARG_OID(0);
-	target.machine = ordflow_arg_text(fcinfo, 1, "machine");
+	args.relid = PG_GETARG_OID(0);
+	args.machine = ordflow_arg_text(fcinfo, 1, "machine");
 	ordflow_require_not_null(fcinfo, 2, "state_column");
-	target.state_column = NameStr(*PG_GETARG_NAME(2));
-	target.key_column = PG_ARGISNULL(3) ? NULL : NameStr(*PG_GETARG_NAME(3));
-	target.due_column = PG_ARGISNULL(4) ? NULL : NameStr(*PG_GETARG_NAME(4));
-	require_owner(target.relid);
-	attach(&target);
+	args.state_column = NameStr(*PG_GETARG_NAME(2));
+	args.key_column = PG_ARGISNULL(3) ? NULL : NameStr(*PG_GETARG_NAME(3));
+	args.due_column = PG_ARGISNULL(4) ? NULL : NameStr(*PG_GETARG_NAME(4));
+	require_owner(args.relid);
+	attach(&args);
 	ordflow_worker_activate(DUTY_TIMER);
 	ordflow_worker_wake(DUTY_TIMER, DT_NOBEGIN);
 	PG_RETURN_VOID();
@@ -451,7 +444,10 @@ ordflow_detach(PG_FUNCTION_ARGS)
 				state_column != NULL ?
 				errmsg("column \"%s\" of table %s has no machine", state_column,
 					   ordflow_machine_table(relid)) :
-				errmsg("table %s has no machine", ordflow_machine_table(relid)));
+				errmsg("table %s has no machine", ordflow_machine_table(relid)),
+				get_rel_relispartition(relid) ?
+				errhint("It is a partition of %s.",
+						ordflow_machine_table(ordflow_machine_root(relid))) : 0);
 
 	SPI_connect();
 	saved = ordflow_role_enter(ordflow_owner(), false);
@@ -462,74 +458,4 @@ ordflow_detach(PG_FUNCTION_ARGS)
 	SPI_finish();
 	ordflow_worker_wake(DUTY_TIMER, DT_NOBEGIN);
 	PG_RETURN_VOID();
-}
-
-/* SQL for the key as text: the column, a JSON array of several, NULL without a primary key. */
-static char *
-key_expression(Relation rel)
-{
-	List	   *columns = primary_key_columns(rel);
-	StringInfoData sql;
-	ListCell   *cell;
-
-	if (columns == NIL)
-		return pstrdup("NULL::text");
-	if (list_length(columns) == 1)
-		return psprintf("o.%s::text", quote_identifier(linitial(columns)));
-	initStringInfo(&sql);
-	foreach(cell, columns)
-		appendStringInfo(&sql, "%s o.%s", sql.len > 0 ? "," : "jsonb_build_array(",
-						 quote_identifier(lfirst(cell)));
-	appendStringInfoString(&sql, ")::text");
-	return sql.data;
-}
-
-static void
-require_select_privilege(Relation rel, const char *state_column)
-{
-	ListCell   *cell;
-
-	ordflow_machine_require_select(RelationGetRelid(rel), state_column);
-	foreach(cell, primary_key_columns(rel))
-		ordflow_machine_require_select(RelationGetRelid(rel), lfirst(cell));
-}
-
-Datum
-ordflow_attach_report(PG_FUNCTION_ARGS)
-{
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	const Machine *machine;
-	const char *column;
-	Relation	rel;
-	char	   *sql;
-	Oid			type = TEXTARRAYOID;
-	Datum		states;
-	uint64		nrows;
-	RoleSwitch	saved;
-
-	ordflow_require_version();
-	ordflow_require_not_null(fcinfo, 0, "target");
-	machine = ordflow_machine_load(ordflow_arg_text(fcinfo, 1, "machine"));
-	ordflow_require_not_null(fcinfo, 2, "state_column");
-	column = NameStr(*PG_GETARG_NAME(2));
-	ordflow_machine_table(PG_GETARG_OID(0));
-	InitMaterializedSRF(fcinfo, 0);
-
-	rel = table_open(PG_GETARG_OID(0), AccessShareLock);
-	require_column(rel, column);
-	require_select_privilege(rel, column);
-	sql = psprintf("SELECT %s, o.%s::text FROM ONLY %s AS o WHERE %s", key_expression(rel),
-				   quote_identifier(column), ordflow_machine_table(RelationGetRelid(rel)),
-				   unknown_state_condition(column));
-	states = state_names(machine);
-
-	SPI_connect();
-	saved = ordflow_machine_visitor_enter(RelationGetRelid(rel));
-	nrows = ordflow_machine_query(sql, 1, &type, &states, true);
-	ordflow_role_leave(saved);
-	for (uint64 i = 0; i < nrows; i++)
-		tuplestore_puttuple(rsinfo->setResult, SPI_tuptable->vals[i]);
-	SPI_finish();
-	table_close(rel, NoLock);
-	return (Datum) 0;
 }

@@ -221,7 +221,7 @@ ordflow_machine_compile(const char *name)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "ordflow machine",
 												  ALLOCSET_SMALL_SIZES);
-	RoleSwitch	saved = ordflow_role_enter(ordflow_owner(), false);
+	OwnWork		work = ordflow_machine_own_enter();
 	Machine    *machine = NULL;
 	Snapshot	snapshot;
 
@@ -242,7 +242,7 @@ ordflow_machine_compile(const char *name)
 	}
 	UnregisterSnapshot(snapshot);
 	SPI_finish();
-	ordflow_role_leave(saved);
+	ordflow_machine_own_leave(work);
 
 	if (machine == NULL)
 		MemoryContextDelete(context);

@@ -4,6 +4,7 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
@@ -141,10 +142,13 @@ require_no_row_in(const MachineTarget *target, Datum states)
 	LockRelationOid(target->relid, ShareLock);
 	if (get_rel_name(target->relid) == NULL)
 		return;
+	if (target->partitioned)
+		find_all_inheritors(target->relid, ShareLock, NULL);
 	ordflow_machine_require_columns(target);
 	table = ordflow_machine_table(target->relid);
-	sql = psprintf("SELECT o.%s::text FROM ONLY %s AS o "
-				   "WHERE o.%s::text COLLATE \"C\" = ANY ($1) LIMIT 1", column, table, column);
+	sql = psprintf("SELECT o.%s::text FROM %s AS o "
+				   "WHERE o.%s::text COLLATE \"C\" = ANY ($1) LIMIT 1", column,
+				   ordflow_machine_from(target), column);
 	saved = ordflow_machine_owner_enter(target->relid);
 	nrows = ordflow_machine_query_now(sql, 1, &type, &states);
 	ordflow_role_leave(saved);
@@ -167,6 +171,14 @@ require_due_columns(const Definition *definition, const MachineTarget *target)
 					errmsg("table %s has machine \"%s\" without a due column, so it can have no timeouts",
 						   ordflow_machine_table(target->relid), target->machine),
 					errhint("Call ordflow.detach(), then ordflow.attach() with a due column."));
+}
+
+static void
+require_states_fit(const Definition *definition, const MachineTarget *target)
+{
+	for (int i = 0; i < definition->nstates; i++)
+		ordflow_state_require(target->relid, target->state_column, target->machine,
+							  definition->states[i].name);
 }
 
 /* What the rows of attached tables have to say against the new definition. */
@@ -194,6 +206,7 @@ require_fits_targets(const char *name, const Definition *definition, Datum machi
 		if (strcmp(target->machine, name) != 0)
 			continue;
 		require_due_columns(definition, target);
+		require_states_fit(definition, target);
 		if (n > 0)
 			require_no_row_in(target, states);
 	}

@@ -11,7 +11,6 @@
 #include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/datum.h"
 #include "utils/lsyscache.h"
 
 #include "machine/internal.h"
@@ -54,31 +53,18 @@ targets_of(Oid relid)
 		ereport(ERROR,
 				errcode(ERRCODE_ORDFLOW_NO_SUCH_OBJECT),
 				errmsg("table %s has no machine", table),
+				get_rel_relispartition(relid) ?
+				errhint("It is a partition of %s.",
+						ordflow_machine_table(ordflow_machine_root(relid))) :
 				errhint("Call ordflow.attach() to put one on it."));
 	return targets;
-}
-
-/* As the table's owner: the input of a type made of domains runs their CHECKs. */
-static Datum
-key_from_text(const MachineTarget *target, char *text)
-{
-	Oid			input;
-	Oid			param;
-	RoleSwitch	saved;
-	Datum		key;
-
-	ordflow_machine_require_columns(target);
-	getTypeInputInfo(target->key_type, &input, &param);
-	saved = ordflow_machine_owner_enter(target->relid);
-	key = OidInputFunctionCall(input, text, param, -1);
-	ordflow_role_leave(saved);
-	return key;
 }
 
 static void
 require_select_privilege(const MachineTarget *target)
 {
-	ordflow_machine_require_select(target->relid, target->key_column);
+	for (int i = 0; i < ordflow_machine_key_width(target); i++)
+		ordflow_machine_require_select(target->relid, ordflow_machine_key_column(target, i));
 	ordflow_machine_require_select(target->relid, target->state_column);
 	if (target->due_column != NULL)
 		ordflow_machine_require_select(target->relid, target->due_column);
@@ -92,17 +78,16 @@ static ObjectRow
 read_object(const MachineTarget *target, Datum key, bool lock)
 {
 	const Machine *machine = ordflow_machine_load(target->machine);
-	char	   *sql = psprintf("SELECT o.%s, o.%s::text, %s FROM ONLY %s AS o WHERE %s%s",
-							   quote_identifier(target->key_column),
+	int			width = ordflow_machine_key_width(target);
+	char	   *sql = psprintf("SELECT %s, o.%s::text, %s FROM %s AS o WHERE %s%s",
+							   ordflow_machine_key_list(target),
 							   quote_identifier(target->state_column),
 							   target->due_column == NULL ? "NULL::timestamptz" :
 							   psprintf("o.%s", quote_identifier(target->due_column)),
-							   ordflow_machine_table(target->relid),
+							   ordflow_machine_from(target),
 							   ordflow_machine_key_condition(target, 1, false),
 							   lock ? " FOR NO KEY UPDATE" : "");
 	ObjectRow	object;
-	int16		length;
-	bool		byval;
 	bool		isnull;
 	Datum		due;
 	RoleSwitch	saved;
@@ -116,10 +101,14 @@ read_object(const MachineTarget *target, Datum key, bool lock)
 		ereport(ERROR,
 				errcode(ERRCODE_ORDFLOW_NO_SUCH_OBJECT),
 				errmsg("%s does not exist", ordflow_machine_object(machine, target, key)));
-	get_typlenbyval(target->key_type, &length, &byval);
-	object.key = datumCopy(ordflow_result(0, 1, &isnull), byval, length);
-	object.state = ordflow_result_text(0, 2);
-	due = ordflow_result(0, 3, &isnull);
+	if (found > 1)
+		ereport(ERROR,
+				errcode(ERRCODE_CARDINALITY_VIOLATION),
+				errmsg("%s exists several times", ordflow_machine_object(machine, target, key)),
+				errhint("A partitioned table that is spread by its state column cannot keep a key from being used twice."));
+	object.key = ordflow_machine_key_result(target, 0);
+	object.state = ordflow_result_text(0, width + 1);
+	due = ordflow_result(0, width + 2, &isnull);
 	object.due = isnull ? DT_NOEND : DatumGetTimestampTz(due);
 	if (object.state == NULL)
 		ereport(ERROR,
@@ -214,7 +203,7 @@ ordflow_fire(PG_FUNCTION_ARGS)
 
 	lock_table(PG_GETARG_OID(0));
 	target = target_for_event(targets_of(PG_GETARG_OID(0)), step.event);
-	key = key_from_text(target, text_to_cstring(PG_GETARG_TEXT_PP(1)));
+	key = ordflow_machine_key_from_text(target, text_to_cstring(PG_GETARG_TEXT_PP(1)));
 	require_update_privilege(target);
 	refuse_verb(target, step.event);
 
@@ -271,7 +260,8 @@ ordflow_available_events(PG_FUNCTION_ARGS)
 	foreach(cell, targets)
 	{
 		const MachineTarget *target = lfirst(cell);
-		Datum		key = key_from_text(target, text_to_cstring(PG_GETARG_TEXT_PP(1)));
+		Datum		key = ordflow_machine_key_from_text(target,
+															text_to_cstring(PG_GETARG_TEXT_PP(1)));
 		ObjectRow	object = read_object(target, key, false);
 
 		put_events((ReturnSetInfo *) fcinfo->resultinfo, target, &object);

@@ -69,7 +69,8 @@ static Jsonb *
 fetch_row(const MachineTarget *target, Datum key)
 {
 	char	   *table = ordflow_machine_table(target->relid);
-	char	   *sql = psprintf("SELECT to_jsonb(o.*) FROM ONLY %s AS o WHERE %s", table,
+	char	   *sql = psprintf("SELECT to_jsonb(o.*) FROM %s AS o WHERE %s",
+							   ordflow_machine_from(target),
 							   ordflow_machine_key_condition(target, 1, false));
 	MemoryContext context = CurrentMemoryContext;
 	RoleSwitch	saved;

@@ -6,6 +6,9 @@
 #define ORDFLOW_MACHINE_INTERNAL_H
 
 #include "postgres.h"
+#include "catalog/pg_attribute.h"
+#include "pg_config_manual.h"
+#include "storage/itemptr.h"
 #include "utils/rel.h"
 #include "utils/snapshot.h"
 
@@ -117,8 +120,34 @@ extern uint64 ordflow_machine_query_at(Snapshot snapshot, const char *sql, int n
 extern uint64 ordflow_machine_query_now(const char *sql, int nargs, const Oid *argtypes,
 										Datum *values);
 
+/*
+ * As the extension's owner, with the search_path that SQL of ours is written for, until left: for
+ * triggers, which are called for every row and so have neither by themselves.
+ */
+typedef struct OwnWork
+{
+	RoleSwitch	role;
+	int			guc_level;
+} OwnWork;
+
+extern OwnWork ordflow_machine_own_enter(void);
+extern void ordflow_machine_own_leave(OwnWork work);
+
 /* ---- target.c: attached tables ---- */
-extern MachineTarget *ordflow_machine_target_from_args(Relation rel, char **args);
+
+/* The most columns of a key: those of an index. */
+#define KEY_COLUMNS_MAX INDEX_MAX_KEYS
+
+/*
+ * What attach gives its triggers: machine, state column, key column, due column or '', and the
+ * further columns of a composite key.
+ */
+#define TARGET_ARGS 4
+
+extern MachineTarget *ordflow_machine_target_make(Oid relid, char **args, int nargs);
+
+/* The table that a trigger was put on, from which partitions have theirs. */
+extern Oid	ordflow_machine_trigger_table(Oid trigger);
 
 /* 42703 when a column that the trigger names is gone. */
 extern void ordflow_machine_require_columns(const MachineTarget *target);
@@ -132,16 +161,111 @@ extern Oid	ordflow_machine_trigger_oid(const char *function);
 /* The names of the triggers that attach made on a table, of one state column or (NULL) of all. */
 extern List *ordflow_machine_trigger_names(Oid relid, const char *state_column);
 
+/* The uppermost table that a partition belongs to; the table itself where it is none. */
+extern Oid	ordflow_machine_root(Oid relid);
+
+/* ---- key.c ---- */
+
+/* The type's name in SQL, qualified, without any length. */
+extern char *ordflow_machine_type_name(Oid type);
+
+/* ---- column.c: state columns ---- */
+
+/* May a state column be of that type, or of a domain over it? */
+extern bool ordflow_state_type_fits(Oid type);
+
+/* The state that a value of such a base type is. */
+extern char *ordflow_state_text(Oid type, Datum value);
+
+/* 22023 when a state cannot stand in the column, as its name is spelled. */
+extern void ordflow_state_require(Oid relid, const char *column, const char *machine,
+								  const char *state);
+
+/* ---- attach.c, attach_key.c, attach_report.c ---- */
+
+typedef struct AttachArgs
+{
+	Oid			relid;
+	const char *machine;
+	const char *state_column;
+	const char *key_column;		/* NULL: the primary key */
+	const char *due_column;		/* NULL: none */
+} AttachArgs;
+
+/* 42703 */
+extern Form_pg_attribute ordflow_attach_require_column(Relation rel, const char *column);
+
+/* The arguments with the key that they mean; 55000, 0A000 where there is none. */
+extern MachineTarget *ordflow_attach_target(Relation rel, const AttachArgs *args);
+
+/* The same by the primary key; NULL where there is none. */
+extern MachineTarget *ordflow_attach_target_or_null(Relation rel, const char *state_column);
+
+/* Is the table, or one of its partitions, partitioned by the column? */
+extern bool ordflow_attach_is_spread_by(Relation rel, const char *column);
+
+/* Does an index begin with the column? */
+extern bool ordflow_attach_has_index(Relation rel, AttrNumber attnum);
+
+/* The names of the machine's states as a text[]. */
+extern Datum ordflow_attach_state_names(const Machine *machine);
+
+/* "the row stands in no state of $1" */
+extern char *ordflow_attach_unknown_state(const char *state_column);
+
 /* ---- apply.c ---- */
 
-/* History of a creation that no transition describes: event "insert". */
-extern void ordflow_machine_record(MachineStep *step);
+/* Has a step of that transition nothing to run, no guard, no effect, no part of ours? */
+extern bool ordflow_machine_is_plain(const Machine *machine, const Transition *transition);
+
+/* ---- history.c ---- */
+
+/* Writes the history of a step. */
+extern void ordflow_history_write(const MachineStep *step);
+
+/*
+ * The same for one object of a table of that name, at the latest when the statement ends whose
+ * AFTER triggers are running.
+ */
+extern void ordflow_history_add(const MachineStep *step, const char *table);
+
+/* Writes what was added by now. */
+extern void ordflow_history_flush(void);
+
+extern void ordflow_history_init(void);
+
+/* ---- move.c: rows on their way from one partition to another ---- */
+
+/* From the BEFORE triggers: of an UPDATE, of the DELETE that may follow, of the INSERT after it. */
+extern void ordflow_move_updating(Relation partition, ItemPointer row);
+extern void ordflow_move_deleting(Relation partition, ItemPointer row);
+extern bool ordflow_move_inserting(void);
+
+/* From the AFTER trigger of the DELETE: has the row moved? */
+extern bool ordflow_move_deleted(Relation partition, ItemPointer row);
+
+/* Then it tells the next AFTER INSERT trigger, to which it is an update. */
+extern void ordflow_move_leave(const MachineTarget *target, const char *from_state, Datum key,
+							   bool key_is_null);
+extern bool ordflow_move_arrive(const MachineTarget *target, char **from_state, Datum *key,
+								bool *key_is_null);
+
+/* No BEFORE trigger of the statement comes any more. */
+extern void ordflow_move_statement_ended(void);
+
+/* Its AFTER triggers are through. */
+extern void ordflow_move_triggers_ended(void);
+
+extern void ordflow_move_init(void);
 
 /* ---- pending.c: updates of ours that are under way ---- */
 
 typedef struct Pending Pending;
 
 extern void ordflow_pending_init(void);
+
+/* Is there any? */
+extern bool ordflow_pending_any(void);
 extern Pending *ordflow_pending_push(const MachineStep *step, bool keeps_due);
 extern void ordflow_pending_pop(Pending *pending);
 

@@ -31,18 +31,29 @@ typedef struct Transition
 	bool		builtin;
 } Transition;
 
+/* A column of a composite key. */
+typedef struct KeyColumn
+{
+	const char *name;
+	Oid			type;			/* the base type of a domain */
+} KeyColumn;
+
 /*
  * A machine on a table: read from the table's own trigger, so it follows renames,
  * dump and restore.
  */
 typedef struct MachineTarget
 {
-	Oid			relid;
+	Oid			relid;			/* of partitions the table that was attached */
+	bool		partitioned;
 	const char *machine;
 	const char *state_column;
-	const char *key_column;
-	Oid			key_type;		/* the base type of a domain */
+	const char *key_column;		/* the first of a composite key */
+	Oid			key_type;		/* of a key as Datum: the base type of a domain; text where it is
+								 * composite */
 	const char *due_column;		/* NULL: none */
+	int			nkey_columns;	/* of a composite key, else 0 */
+	const KeyColumn *key_columns;	/* all of them */
 } MachineTarget;
 
 /*
@@ -195,14 +206,40 @@ extern RoleSwitch ordflow_machine_owner_enter(Oid relid);
  */
 extern RoleSwitch ordflow_machine_visitor_enter(Oid relid);
 
+/* The table as FROM and UPDATE name it, with ONLY unless its rows are in partitions. */
+extern char *ordflow_machine_from(const MachineTarget *target);
+
 /* 42501 unless the current role may read the column. */
 extern void ordflow_machine_require_select(Oid relid, const char *column);
+
+/* ---- keys: one column, or a JSON array of the texts of several ---- */
+
+/* How many columns, and their names. */
+extern int	ordflow_machine_key_width(const MachineTarget *target);
+extern const char *ordflow_machine_key_column(const MachineTarget *target, int i);
 
 /* A key as text. */
 extern char *ordflow_machine_key_text(const MachineTarget *target, Datum key);
 
-/* "o.column = $n" by the type's own equality, or "o.column = ANY ($n)". */
+/* The key that a text is; raises what the types' input functions do. */
+extern Datum ordflow_machine_key_from_text(const MachineTarget *target, const char *text);
+
+/* The key of a row's key columns, NULL where one of them is. */
+extern Datum ordflow_machine_key_make(const MachineTarget *target, const Datum *values,
+									  const bool *nulls, bool *isnull);
+
+/* "o.a, o.b", to be read again by the next from the first columns of a row of the last result. */
+extern char *ordflow_machine_key_list(const MachineTarget *target);
+extern Datum ordflow_machine_key_result(const MachineTarget *target, uint64 row);
+
+/* "o.a IS NOT NULL AND o.b IS NOT NULL" */
+extern char *ordflow_machine_key_not_null(const MachineTarget *target);
+
+/* "the row has the key $n" by the types' own equality, or one of the keys in the array $n. */
 extern char *ordflow_machine_key_condition(const MachineTarget *target, int param, bool any);
+
+/* "the row has none of the keys in the array $n" */
+extern char *ordflow_machine_key_exclusion(const MachineTarget *target, int param);
 
 /* An array of the keys. */
 extern Datum ordflow_machine_key_array(const MachineTarget *target, const Datum *keys, int n);

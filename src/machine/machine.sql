@@ -85,7 +85,7 @@ CREATE INDEX object_history_key ON ordflow.object_history (key, target);
 COMMENT ON TABLE ordflow.object_history IS
 'Every event of every attached table but ordflow.orders (see ordflow.order_history), committed with what it did.';
 COMMENT ON COLUMN ordflow.object_history.target IS 'The table''s qualified name at that time.';
-COMMENT ON COLUMN ordflow.object_history.key IS 'The row''s key as text.';
+COMMENT ON COLUMN ordflow.object_history.key IS 'The row''s key as text; of several columns a JSON array of their texts.';
 COMMENT ON COLUMN ordflow.object_history.event IS
 '"insert" for a row that was inserted where no event of the machine creates rows.';
 COMMENT ON COLUMN ordflow.object_history.actor IS 'The setting ordflow.actor at that time, else the session user.';
@@ -134,17 +134,18 @@ ALTER TABLE ordflow.transitions ENABLE ALWAYS TRIGGER transitions_truncated;
 ALTER TABLE ordflow.effects ENABLE ALWAYS TRIGGER effects_changed;
 ALTER TABLE ordflow.effects ENABLE ALWAYS TRIGGER effects_truncated;
 
+/* Called for each row: they set role and search_path themselves where SQL is to run. */
 CREATE FUNCTION ordflow.machine_changed() RETURNS trigger
-    LANGUAGE C SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    LANGUAGE C
     AS 'MODULE_PATHNAME', 'ordflow_machine_changed';
 COMMENT ON FUNCTION ordflow.machine_changed() IS
-'AFTER ROW trigger of attached tables: legality, guards, history, effects. Arguments: machine, state column, key column, due column or an empty string. Made by ordflow.attach(). Raises OF001, OF009, 23502, 0A000 where the table became a partition.';
+'AFTER ROW trigger of attached tables: legality, guards, history, effects. Arguments: machine, state column, key column, due column or an empty string, further key columns. Made by ordflow.attach(). Raises OF001, OF009, 23502, 0A000 where the table became a partition.';
 
 CREATE FUNCTION ordflow.machine_due() RETURNS trigger
-    LANGUAGE C SET search_path = pg_catalog, pg_temp
+    LANGUAGE C
     AS 'MODULE_PATHNAME', 'ordflow_machine_due';
 COMMENT ON FUNCTION ordflow.machine_due() IS
-'BEFORE ROW trigger of attached tables: sets the due column when the state changes. Arguments as for ordflow.machine_changed(). Made by ordflow.attach(). Raises 0A000 where the table became a partition.';
+'BEFORE ROW trigger of attached tables: sets the due column when the state changes, and sees rows move between partitions. Arguments as for ordflow.machine_changed(). Made by ordflow.attach(). Raises 0A000 where the table became a partition.';
 
 CREATE FUNCTION ordflow.define_machine(name text, definition jsonb) RETURNS void
     LANGUAGE C SET search_path = pg_catalog, pg_temp
@@ -183,7 +184,7 @@ CREATE FUNCTION ordflow.attach(target regclass, machine text, state_column name,
     LANGUAGE C SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'ordflow_attach';
 COMMENT ON FUNCTION ordflow.attach(regclass, text, name, name, name) IS
-'Puts a machine on a state column (text or varchar) of the caller''s own table: from then on an INSERT in another than an initial state or an UPDATE of the state that is no legal transition raises OF001, a legal one runs guards and effects, writes ordflow.object_history and sets the due column (timestamptz; needed by machines with timeouts). key_column: a unique column, by default the primary key. Raises OF001 where rows stand in unknown states (see attach_report()), 0A000 for kinds of table and column that are not supported, 23502 where rows have no key, 22023, 42501, 42703, 42710, 42804, 55000.';
+'Puts a machine on a state column of the caller''s own table: from then on an INSERT in another than an initial state or an UPDATE of the state that is no legal transition raises OF001, a legal one runs guards and effects, writes ordflow.object_history and sets the due column (timestamptz; needed by machines with timeouts). The state column is of type text, varchar, char, smallint, integer, bigint, boolean, of an enum, or of a domain over one of these; states are named by the values'' text: ''20''. key_column: a unique column, by default the primary key, which may have several columns. Partitions are attached by their partitioned table. Raises OF001 where rows stand in unknown states (see attach_report()), 0A000 for kinds of table and column that are not supported, 23502 where rows have no key, 22023 also for states that the column cannot hold, 42501, 42703, 42710, 42804, 55000.';
 
 CREATE FUNCTION ordflow.detach(target regclass, state_column name DEFAULT NULL) RETURNS void
     LANGUAGE C SET search_path = pg_catalog, pg_temp
@@ -203,7 +204,7 @@ CREATE FUNCTION ordflow.fire(target regclass, key text, event text, args jsonb D
     LANGUAGE C SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'ordflow_fire';
 COMMENT ON FUNCTION ordflow.fire(regclass, text, text, jsonb) IS
-'Fires an event on a row of an attached table; returns the new state. The caller needs SELECT on the key, state and due columns, UPDATE on the state column, and a row that his own policies show him. The row is changed as the table''s owner, or as the caller where policies bind him, in a security-restricted operation with search_path pg_catalog, pg_temp. args go to guards, effects and the history''s data, the key "reason" also to its reason. Raises OF001 where the event is not legal, OF004 for a table without a machine or an unknown key, OF009 where a guard refuses, 27000 where a trigger of the table prevents the change, 22P02, 42501; at REPEATABLE READ 40001 where another transaction was first.';
+'Fires an event on a row of an attached table; returns the new state. key: as text; of several columns a JSON array of them. The caller needs SELECT on the key, state and due columns, UPDATE on the state column, and a row that his own policies show him. The row is changed as the table''s owner, or as the caller where policies bind him, in a security-restricted operation with search_path pg_catalog, pg_temp. args go to guards, effects and the history''s data, the key "reason" also to its reason. Raises OF001 where the event is not legal, OF004 for a table without a machine or an unknown key, OF009 where a guard refuses, 21000 where partitions hold the key twice, 27000 where a trigger of the table prevents the change, 22P02, 42501; at REPEATABLE READ 40001 where another transaction was first.';
 
 CREATE FUNCTION ordflow.available_events(target regclass, key text)
     RETURNS TABLE (event text, to_state text, at timestamptz)

@@ -153,6 +153,12 @@ find_key(const Pending *pending, Datum key)
 }
 
 bool
+ordflow_pending_any(void)
+{
+	return top != NULL;
+}
+
+bool
 ordflow_pending_match(Oid relid, const char *state_column, Datum key, const char *from_state,
 					  const char *to_state, bool consume, PendingMatch *match)
 {

@@ -13,11 +13,14 @@
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
+#include "utils/guc.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
 #include "machine/internal.h"
+
+#define OWN_SEARCH_PATH "pg_catalog, pg_temp"
 
 #define PLANS_MAX		1000
 #define PLAN_ARGS_MAX	8
@@ -104,6 +107,25 @@ plan_for(const char *sql, int nargs, const Oid *argtypes, int options)
 		kept->plan = plan;
 	}
 	return plan;
+}
+
+OwnWork
+ordflow_machine_own_enter(void)
+{
+	OwnWork		work;
+
+	work.guc_level = NewGUCNestLevel();
+	set_config_option("search_path", OWN_SEARCH_PATH, PGC_USERSET, PGC_S_SESSION,
+					  GUC_ACTION_SAVE, true, 0, false);
+	work.role = ordflow_role_enter(ordflow_owner(), false);
+	return work;
+}
+
+void
+ordflow_machine_own_leave(OwnWork work)
+{
+	ordflow_role_leave(work.role);
+	AtEOXact_GUC(true, work.guc_level);
 }
 
 static uint64

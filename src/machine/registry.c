@@ -76,6 +76,8 @@ ordflow_machine_init(void)
 	CacheRegisterSyscacheCallback(NAMESPACEOID, hook_changed, (Datum) 0);
 	CacheRegisterSyscacheCallback(AUTHOID, hook_changed, (Datum) 0);
 	ordflow_pending_init();
+	ordflow_history_init();
+	ordflow_move_init();
 }
 
 static void

@@ -10,24 +10,20 @@
 #include "access/table.h"
 #include "catalog/indexing.h"
 #include "catalog/namespace.h"
+#include "catalog/partition.h"
 #include "catalog/pg_class.h"
-#include "catalog/pg_operator.h"
 #include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "parser/parse_func.h"
 #include "utils/acl.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rls.h"
 #include "utils/syscache.h"
-#include "utils/typcache.h"
 
 #include "machine/internal.h"
-
-#define TRIGGER_ARGS 4
 
 Oid
 ordflow_machine_trigger_oid(const char *function)
@@ -86,16 +82,6 @@ ordflow_machine_require_select(Oid relid, const char *column)
 }
 
 char *
-ordflow_machine_key_text(const MachineTarget *target, Datum key)
-{
-	Oid			output;
-	bool		varlena;
-
-	getTypeOutputInfo(target->key_type, &output, &varlena);
-	return OidOutputFunctionCall(output, key);
-}
-
-char *
 ordflow_machine_object(const Machine *machine, const MachineTarget *target, Datum key)
 {
 	char	   *text = ordflow_machine_key_text(target, key);
@@ -119,24 +105,46 @@ column_type(Oid relid, const char *column)
 	return getBaseType(type);
 }
 
-static MachineTarget *
-target_make(Oid relid, char **args)
+MachineTarget *
+ordflow_machine_target_make(Oid relid, char **args, int nargs)
 {
 	MachineTarget *target = palloc0(sizeof(MachineTarget));
+	KeyColumn  *columns;
 
 	target->relid = relid;
+	target->partitioned = get_rel_relkind(relid) == RELKIND_PARTITIONED_TABLE;
 	target->machine = args[0];
 	target->state_column = args[1];
 	target->key_column = args[2];
 	target->key_type = column_type(relid, args[2]);
 	target->due_column = args[3][0] != '\0' ? args[3] : NULL;
+	if (nargs == TARGET_ARGS)
+		return target;
+
+	target->nkey_columns = nargs - TARGET_ARGS + 1;
+	target->key_columns = columns = palloc(sizeof(KeyColumn) * target->nkey_columns);
+	for (int i = 0; i < target->nkey_columns; i++)
+	{
+		columns[i].name = i == 0 ? args[2] : args[TARGET_ARGS + i - 1];
+		columns[i].type = column_type(relid, columns[i].name);
+	}
+	target->key_type = TEXTOID;
 	return target;
 }
 
-MachineTarget *
-ordflow_machine_target_from_args(Relation rel, char **args)
+char *
+ordflow_machine_from(const MachineTarget *target)
 {
-	return target_make(RelationGetRelid(rel), args);
+	return psprintf("%s%s", target->partitioned ? "" : "ONLY ",
+					ordflow_machine_table(target->relid));
+}
+
+Oid
+ordflow_machine_root(Oid relid)
+{
+	List	   *ancestors = get_rel_relispartition(relid) ? get_partition_ancestors(relid) : NIL;
+
+	return ancestors != NIL ? llast_oid(ancestors) : relid;
 }
 
 static void
@@ -154,50 +162,10 @@ void
 ordflow_machine_require_columns(const MachineTarget *target)
 {
 	require_column(target->relid, target->state_column);
-	require_column(target->relid, target->key_column);
+	for (int i = 0; i < ordflow_machine_key_width(target); i++)
+		require_column(target->relid, ordflow_machine_key_column(target, i));
 	if (target->due_column != NULL)
 		require_column(target->relid, target->due_column);
-}
-
-/*
- * The columns' operators are named in full: search_path is pinned, and an
- * extension's type has its own equality elsewhere.
- */
-char *
-ordflow_machine_key_condition(const MachineTarget *target, int param, bool any)
-{
-	TypeCacheEntry *type = lookup_type_cache(target->key_type, TYPECACHE_EQ_OPR);
-	HeapTuple	tuple;
-	Form_pg_operator operator;
-	char	   *condition;
-
-	if (!OidIsValid(type->eq_opr))
-		ereport(ERROR,
-				errcode(ERRCODE_UNDEFINED_FUNCTION),
-				errmsg("type %s of key column \"%s\" has no equality operator",
-					   format_type_be(target->key_type), target->key_column));
-	tuple = SearchSysCache1(OPEROID, ObjectIdGetDatum(type->eq_opr));
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for operator %u", type->eq_opr);
-	operator = (Form_pg_operator) GETSTRUCT(tuple);
-	condition = psprintf("o.%s OPERATOR(%s.%s) %s($%d)",
-						 quote_identifier(target->key_column),
-						 quote_identifier(get_namespace_name(operator->oprnamespace)),
-						 NameStr(operator->oprname), any ? "ANY " : "", param);
-	ReleaseSysCache(tuple);
-	return condition;
-}
-
-Datum
-ordflow_machine_key_array(const MachineTarget *target, const Datum *keys, int n)
-{
-	int16		length;
-	bool		byval;
-	char		align;
-
-	get_typlenbyvalalign(target->key_type, &length, &byval, &align);
-	return PointerGetDatum(construct_array((Datum *) keys, n, target->key_type,
-										   length, byval, align));
 }
 
 /* tgargs holds the arguments one after the other, each ended by a NUL. */
@@ -205,25 +173,52 @@ static MachineTarget *
 target_from_trigger(HeapTuple tuple, TupleDesc desc)
 {
 	Form_pg_trigger trigger = (Form_pg_trigger) GETSTRUCT(tuple);
-	char	   *args[TRIGGER_ARGS];
+	char	   *args[TARGET_ARGS + KEY_COLUMNS_MAX];
 	bool		isnull;
 	Datum		value = heap_getattr(tuple, Anum_pg_trigger_tgargs, desc, &isnull);
 	char	   *next;
 
-	if (isnull || trigger->tgnargs != TRIGGER_ARGS)
+	if (isnull || trigger->tgnargs < TARGET_ARGS || trigger->tgnargs > lengthof(args))
 		return NULL;
 	next = VARDATA_ANY(DatumGetByteaPCopy(value));
-	for (int i = 0; i < TRIGGER_ARGS; i++)
+	for (int i = 0; i < trigger->tgnargs; i++)
 	{
 		args[i] = next;
 		next += strlen(next) + 1;
 	}
-	return target_make(trigger->tgrelid, args);
+	return ordflow_machine_target_make(trigger->tgrelid, args, trigger->tgnargs);
+}
+
+/* Of the triggers of partitions: the table's own, up the line. */
+Oid
+ordflow_machine_trigger_table(Oid trigger)
+{
+	Relation	rel = table_open(TriggerRelationId, AccessShareLock);
+	Oid			relid = InvalidOid;
+
+	while (OidIsValid(trigger))
+	{
+		ScanKeyData key;
+		SysScanDesc scan;
+		HeapTuple	tuple;
+
+		ScanKeyInit(&key, Anum_pg_trigger_oid, BTEqualStrategyNumber, F_OIDEQ,
+					ObjectIdGetDatum(trigger));
+		scan = systable_beginscan(rel, TriggerOidIndexId, true, NULL, 1, &key);
+		tuple = systable_getnext(scan);
+		if (!HeapTupleIsValid(tuple))
+			elog(ERROR, "could not find trigger %u", trigger);
+		relid = ((Form_pg_trigger) GETSTRUCT(tuple))->tgrelid;
+		trigger = ((Form_pg_trigger) GETSTRUCT(tuple))->tgparentid;
+		systable_endscan(scan);
+	}
+	table_close(rel, AccessShareLock);
+	return relid;
 }
 
 /*
  * The triggers of ours on a table (of all tables where relid is invalid), each
- * handed to the visitor.
+ * handed to the visitor; not those that partitions have from it.
  */
 static List *
 scan_triggers(Oid relid, Oid function, List *(*visit) (List *, HeapTuple, TupleDesc, const char *),
@@ -242,7 +237,8 @@ scan_triggers(Oid relid, Oid function, List *(*visit) (List *, HeapTuple, TupleD
 					ObjectIdGetDatum(function));
 	scan = systable_beginscan(rel, TriggerRelidNameIndexId, OidIsValid(relid), NULL, 1, &key);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
-		if (((Form_pg_trigger) GETSTRUCT(tuple))->tgfoid == function)
+		if (((Form_pg_trigger) GETSTRUCT(tuple))->tgfoid == function &&
+			!OidIsValid(((Form_pg_trigger) GETSTRUCT(tuple))->tgparentid))
 			result = visit(result, tuple, RelationGetDescr(rel), state_column);
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);

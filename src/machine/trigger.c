@@ -8,15 +8,25 @@
  * machine_changed	AFTER ROW, on the final row: legality, guards, history,
  *					effects.
  *
- * Both are given (machine, state column, key column, due column or '').
+ * Both are given (machine, state column, key column, due column or '', further key columns).
+ * Partitions have them too, on DELETE as well: see move.c.
+ *
+ * They are called for every row, so neither has a search_path or a role of its own, which
+ * PostgreSQL would set for each call: they cost as much as all the rest.  Where SQL is to run it is
+ * ordflow_machine_own_enter() that sets them.
  */
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/partition.h"
+#include "catalog/pg_inherits.h"
+#include "catalog/pg_trigger.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
+#include "utils/fmgroids.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 
@@ -27,15 +37,30 @@ PG_FUNCTION_INFO_V1(ordflow_machine_changed);
 PG_FUNCTION_INFO_V1(ordflow_machine_due);
 PG_FUNCTION_INFO_V1(ordflow_machine_rows_changed);
 
-#define TARGET_ARGS 4
+/* What a trigger needs to know of its table, found out once a statement. */
+typedef struct Attached
+{
+	MachineTarget *target;
+	const char *table;			/* its name */
+	Oid			state_type;		/* base type */
+	int			state_attnum;
+	int			due_attnum;		/* 0: none */
+	int			key_attnums[KEY_COLUMNS_MAX];
+	int16		key_length;
+	bool		key_byval;
+	bool		checked;		/* for the next */
+	bool		gathers;		/* nobody looks at the history before the statement ends */
+} Attached;
 
 /* A row on its way through a trigger. */
 typedef struct RowChange
 {
 	TriggerData *trigger;
 	TupleDesc	desc;
+	Attached   *attached;
 	MachineTarget *target;
 	HeapTuple	row;			/* the new row */
+	bool		updates;		/* it was there before, maybe in another partition */
 	char	   *from_state;		/* NULL on INSERT */
 	char	   *to_state;
 	Datum		key;			/* of the row as it was before the UPDATE */
@@ -50,38 +75,106 @@ protocol_error(const char *function, const char *expected)
 			errmsg("function %s must be called as %s", function, expected));
 }
 
-static Datum
-column_value(const RowChange *change, HeapTuple row, const char *column, bool *isnull)
+/* ---- the table ---- */
+
+/* A moving UPDATE through the parent fires none of the triggers that attach made. */
+static void
+require_no_partition(Oid relid)
 {
-	int			attnum = SPI_fnumber(change->desc, column);
+	if (get_rel_relispartition(relid))
+		ereport(ERROR,
+				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				errmsg("table %s has a machine and became a partition",
+					   ordflow_machine_table(relid)),
+				errhint("Detach the partition, or call ordflow.detach() and attach the machine to %s.",
+						ordflow_machine_table(ordflow_machine_root(relid))));
+}
+
+static int
+column_attnum(const MachineTarget *target, TupleDesc desc, const char *column)
+{
+	int			attnum = SPI_fnumber(desc, column);
 
 	if (attnum <= 0)
-		ordflow_machine_require_columns(change->target);
-	return SPI_getbinval(row, change->desc, attnum, isnull);
+		ordflow_machine_require_columns(target);
+	return attnum;
+}
+
+static Attached *
+attached_make(TriggerData *data)
+{
+	const Trigger *trigger = data->tg_trigger;
+	TupleDesc	desc = RelationGetDescr(data->tg_relation);
+	Oid			relid = trigger->tgisclone ? ordflow_machine_trigger_table(trigger->tgoid) :
+		RelationGetRelid(data->tg_relation);
+	Attached   *attached = palloc0(sizeof(Attached));
+	MachineTarget *target = ordflow_machine_target_make(relid, trigger->tgargs, trigger->tgnargs);
+
+	require_no_partition(relid);
+	attached->target = target;
+	attached->table = ordflow_machine_table(relid);
+	attached->state_attnum = column_attnum(target, desc, target->state_column);
+	attached->state_type = getBaseType(TupleDescAttr(desc, attached->state_attnum - 1)->atttypid);
+	for (int i = 0; i < ordflow_machine_key_width(target); i++)
+		attached->key_attnums[i] = column_attnum(target, desc,
+												 ordflow_machine_key_column(target, i));
+	if (target->due_column != NULL)
+		attached->due_attnum = column_attnum(target, desc, target->due_column);
+	get_typlenbyval(target->key_type, &attached->key_length, &attached->key_byval);
+	return attached;
+}
+
+/* Kept for the statement, during which nobody can change the table. */
+static Attached *
+attached_of(FunctionCallInfo fcinfo)
+{
+	FmgrInfo   *flinfo = fcinfo->flinfo;
+
+	if (flinfo->fn_extra == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(flinfo->fn_mcxt);
+
+		flinfo->fn_extra = attached_make((TriggerData *) fcinfo->context);
+		MemoryContextSwitchTo(old);
+	}
+	return flinfo->fn_extra;
+}
+
+/* ---- the row ---- */
+
+static Datum
+row_key(const RowChange *change, HeapTuple row, bool *isnull)
+{
+	const Attached *attached = change->attached;
+	Datum		values[KEY_COLUMNS_MAX];
+	bool		nulls[KEY_COLUMNS_MAX];
+
+	for (int i = 0; i < ordflow_machine_key_width(change->target); i++)
+		values[i] = heap_getattr(row, attached->key_attnums[i], change->desc, &nulls[i]);
+	return ordflow_machine_key_make(change->target, values, nulls, isnull);
 }
 
 /* NULL where the state is NULL */
 static char *
-column_state(const RowChange *change, HeapTuple row)
+row_state(const RowChange *change, HeapTuple row)
 {
-	int			attnum = SPI_fnumber(change->desc, change->target->state_column);
+	bool		isnull;
+	Datum		state = heap_getattr(row, change->attached->state_attnum, change->desc, &isnull);
 
-	if (attnum <= 0)
-		ordflow_machine_require_columns(change->target);
-	return SPI_getvalue(row, change->desc, attnum);
+	return isnull ? NULL : ordflow_state_text(change->attached->state_type, state);
 }
 
 static Datum
-key_value(const RowChange *change, HeapTuple row)
+require_key(const RowChange *change, HeapTuple row)
 {
 	bool		isnull;
-	Datum		key = column_value(change, row, change->target->key_column, &isnull);
+	Datum		key = row_key(change, row, &isnull);
 
 	if (isnull)
 		ereport(ERROR,
 				errcode(ERRCODE_NOT_NULL_VIOLATION),
 				errmsg("key column \"%s\" of table %s may not be NULL",
-					   change->target->key_column, ordflow_machine_table(change->target->relid)));
+					   change->target->key_column, change->attached->table));
 	return key;
 }
 
@@ -94,21 +187,21 @@ states_equal(const char *a, const char *b)
 }
 
 static RowChange
-read_change(TriggerData *trigger)
+read_change(FunctionCallInfo fcinfo)
 {
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
 	RowChange	change = {.trigger = trigger};
-	bool		update = TRIGGER_FIRED_BY_UPDATE(trigger->tg_event);
 
 	change.desc = RelationGetDescr(trigger->tg_relation);
-	change.target = ordflow_machine_target_from_args(trigger->tg_relation,
-													 trigger->tg_trigger->tgargs);
-	change.row = update ? trigger->tg_newtuple : trigger->tg_trigtuple;
-	change.from_state = update ? column_state(&change, trigger->tg_trigtuple) : NULL;
-	change.to_state = column_state(&change, change.row);
+	change.attached = attached_of(fcinfo);
+	change.target = change.attached->target;
+	change.updates = TRIGGER_FIRED_BY_UPDATE(trigger->tg_event);
+	change.row = change.updates ? trigger->tg_newtuple : trigger->tg_trigtuple;
+	change.from_state = change.updates ? row_state(&change, trigger->tg_trigtuple) : NULL;
+	change.to_state = row_state(&change, change.row);
 	/* before an INSERT a generated key is not there yet */
-	if (update || TRIGGER_FIRED_AFTER(trigger->tg_event))
-		change.key = column_value(&change, trigger->tg_trigtuple, change.target->key_column,
-								  &change.key_is_null);
+	if (change.updates || TRIGGER_FIRED_AFTER(trigger->tg_event))
+		change.key = row_key(&change, trigger->tg_trigtuple, &change.key_is_null);
 	return change;
 }
 
@@ -116,21 +209,9 @@ read_change(TriggerData *trigger)
 static bool
 is_pending(const RowChange *change, bool consume, PendingMatch *match)
 {
-	return TRIGGER_FIRED_BY_UPDATE(change->trigger->tg_event) && !change->key_is_null &&
+	return ordflow_pending_any() && change->updates && !change->key_is_null &&
 		ordflow_pending_match(change->target->relid, change->target->state_column, change->key,
 							  change->from_state, change->to_state, consume, match);
-}
-
-/* A moving UPDATE through the parent fires none of the triggers that attach made. */
-static void
-require_no_partition(const RowChange *change)
-{
-	if (change->trigger->tg_relation->rd_rel->relispartition)
-		ereport(ERROR,
-				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				errmsg("table %s has a machine and became a partition, which is not supported yet",
-					   ordflow_machine_table(change->target->relid)),
-				errhint("Detach the partition, or call ordflow.detach()."));
 }
 
 static bool
@@ -141,9 +222,8 @@ is_row_trigger(FunctionCallInfo fcinfo, bool before)
 	return CALLED_AS_TRIGGER(fcinfo) && TRIGGER_FIRED_FOR_ROW(trigger->tg_event) &&
 		(before ? TRIGGER_FIRED_BEFORE(trigger->tg_event)
 		 : TRIGGER_FIRED_AFTER(trigger->tg_event)) &&
-		(TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ||
-		 TRIGGER_FIRED_BY_UPDATE(trigger->tg_event)) &&
-		trigger->tg_trigger->tgnargs == TARGET_ARGS;
+		trigger->tg_trigger->tgnargs >= TARGET_ARGS &&
+		trigger->tg_trigger->tgnargs < TARGET_ARGS + KEY_COLUMNS_MAX;
 }
 
 /* ---- BEFORE: the due column ---- */
@@ -180,9 +260,9 @@ due_is_kept(const RowChange *change, int attnum, PendingMatch *match)
 	match->now = GetCurrentTimestamp();
 	if (change->to_state == NULL)
 		return true;
-	if (!TRIGGER_FIRED_BY_UPDATE(change->trigger->tg_event))
+	if (!change->updates)
 	{
-		SPI_getbinval(change->row, change->desc, attnum, &isnull);
+		heap_getattr(change->row, attnum, change->desc, &isnull);
 		return !isnull;
 	}
 	if (!is_pending(change, false, match))
@@ -195,20 +275,20 @@ due_is_kept(const RowChange *change, int attnum, PendingMatch *match)
 static bool
 key_is_changed(const RowChange *change, HeapTuple row)
 {
+	const Attached *attached = change->attached;
 	bool		isnull;
-	int16		length;
-	bool		byval;
-	Datum		key = column_value(change, row, change->target->key_column, &isnull);
+	Datum		key = row_key(change, row, &isnull);
 
-	get_typlenbyval(change->target->key_type, &length, &byval);
-	return !isnull && (change->key_is_null || !datum_image_eq(key, change->key, byval, length));
+	return !isnull && (change->key_is_null ||
+					   !datum_image_eq(key, change->key, attached->key_byval,
+									   attached->key_length));
 }
 
 static void
 tell_due(const RowChange *change, HeapTuple row, TimestampTz due)
 {
 	bool		isnull;
-	Datum		key = column_value(change, row, change->target->key_column, &isnull);
+	Datum		key = row_key(change, row, &isnull);
 
 	if (!isnull)
 		ordflow_worker_deadline(change->target->relid,
@@ -221,12 +301,12 @@ note_due(const RowChange *change, int attnum, HeapTuple row)
 {
 	bool		never;
 	bool		was_never = true;
-	Datum		due = SPI_getbinval(row, change->desc, attnum, &never);
+	Datum		due = heap_getattr(row, attnum, change->desc, &never);
 	Datum		was = (Datum) 0;
 
 	ordflow_worker_wake_blocked();
-	if (TRIGGER_FIRED_BY_UPDATE(change->trigger->tg_event))
-		was = SPI_getbinval(change->trigger->tg_trigtuple, change->desc, attnum, &was_never);
+	if (change->updates)
+		was = heap_getattr(change->trigger->tg_trigtuple, attnum, change->desc, &was_never);
 	if (!never && (was_never || DatumGetTimestampTz(due) != DatumGetTimestampTz(was) ||
 				   key_is_changed(change, row)))
 		ordflow_worker_wake(DUTY_TIMER, DatumGetTimestampTz(due));
@@ -234,34 +314,49 @@ note_due(const RowChange *change, int attnum, HeapTuple row)
 		tell_due(change, row, never ? DT_NOEND : DatumGetTimestampTz(due));
 }
 
+/* The row with its deadline. */
+static HeapTuple
+set_due(const RowChange *change)
+{
+	int			attnum = change->attached->due_attnum;
+	HeapTuple	row = change->row;
+	PendingMatch match;
+
+	if (!due_is_kept(change, attnum, &match))
+	{
+		Datum		due = TimestampTzGetDatum(due_of(change, match.now));
+		bool		never = TIMESTAMP_IS_NOEND(DatumGetTimestampTz(due));
+
+		row = heap_modify_tuple_by_cols(row, change->desc, 1, &attnum, &due, &never);
+	}
+	note_due(change, attnum, row);
+	return row;
+}
+
 Datum
 ordflow_machine_due(PG_FUNCTION_ARGS)
 {
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	Attached   *attached;
 	RowChange	change;
-	PendingMatch match;
-	int			attnum;
-	HeapTuple	row;
 
 	if (!is_row_trigger(fcinfo, true))
 		protocol_error("ordflow.machine_due",
-					   "a BEFORE ROW trigger on INSERT or UPDATE with four arguments");
-	change = read_change((TriggerData *) fcinfo->context);
-	require_no_partition(&change);
-	if (change.target->due_column == NULL)
-		return PointerGetDatum(change.row);
-	attnum = SPI_fnumber(change.desc, change.target->due_column);
-	if (attnum <= 0)
-		ordflow_machine_require_columns(change.target);
-	row = change.row;
-	if (!due_is_kept(&change, attnum, &match))
+					   "a BEFORE ROW trigger with four arguments or more");
+	attached = attached_of(fcinfo);
+	if (TRIGGER_FIRED_BY_DELETE(trigger->tg_event))
 	{
-		Datum		due = TimestampTzGetDatum(due_of(&change, match.now));
-		bool		never = TIMESTAMP_IS_NOEND(DatumGetTimestampTz(due));
-
-		row = heap_modify_tuple_by_cols(row, change.desc, 1, &attnum, &due, &never);
+		ordflow_move_deleting(trigger->tg_relation, &trigger->tg_trigtuple->t_self);
+		return PointerGetDatum(trigger->tg_trigtuple);
 	}
-	note_due(&change, attnum, row);
-	return PointerGetDatum(row);
+	/* what moves has been given its deadline by the UPDATE */
+	if (attached->target->partitioned && TRIGGER_FIRED_BY_INSERT(trigger->tg_event) &&
+		ordflow_move_inserting())
+		return PointerGetDatum(trigger->tg_trigtuple);
+	if (attached->target->partitioned && TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
+		ordflow_move_updating(trigger->tg_relation, &trigger->tg_trigtuple->t_self);
+	change = read_change(fcinfo);
+	return PointerGetDatum(attached->due_attnum > 0 ? set_due(&change) : change.row);
 }
 
 /* ---- AFTER: the transition ---- */
@@ -330,21 +425,108 @@ refuse_verb(const Machine *machine, const RowChange *change, const char *verb)
 			errhint("Call %s.", verb));
 }
 
+/* May a function that an AFTER trigger calls look at the history, or run code that does? */
+static bool
+is_harmless(Oid function)
+{
+	static const Oid harmless[] = {F_RI_FKEY_CHECK_INS, F_RI_FKEY_CHECK_UPD,
+		F_RI_FKEY_NOACTION_UPD, F_RI_FKEY_RESTRICT_UPD, F_RI_FKEY_NOACTION_DEL,
+	F_RI_FKEY_RESTRICT_DEL, F_UNIQUE_KEY_RECHECK};
+
+	for (int i = 0; i < lengthof(harmless); i++)
+		if (function == harmless[i])
+			return true;
+	return false;
+}
+
+static bool
+has_other_triggers(Oid relid, Oid ours)
+{
+	Relation	rel = table_open(relid, AccessShareLock);
+	bool		found = false;
+
+	for (int i = 0; rel->trigdesc != NULL && i < rel->trigdesc->numtriggers; i++)
+	{
+		const Trigger *trigger = &rel->trigdesc->triggers[i];
+
+		found = found || (TRIGGER_FOR_AFTER(trigger->tgtype) && trigger->tgfoid != ours &&
+						  trigger->tgenabled != TRIGGER_DISABLED && !is_harmless(trigger->tgfoid));
+	}
+	table_close(rel, AccessShareLock);
+	return found;
+}
+
+/*
+ * Is the history of the statement's rows written together?  Not for its first row: most statements
+ * have no second, which makes this worth its cost.
+ */
+static bool
+gathers(const RowChange *change)
+{
+	Attached   *attached = change->attached;
+	Relation	rel = change->trigger->tg_relation;
+	List	   *relids;
+	ListCell   *cell;
+
+	if (!change->updates || attached->checked)
+		return change->updates && attached->gathers;
+	attached->checked = true;
+	relids = rel->rd_rel->relispartition ? get_partition_ancestors(RelationGetRelid(rel)) : NIL;
+	attached->gathers = relids != NIL || !has_superclass(RelationGetRelid(rel));
+	foreach(cell, lappend_oid(relids, RelationGetRelid(rel)))
+		if (has_other_triggers(lfirst_oid(cell), change->trigger->tg_trigger->tgfoid))
+			attached->gathers = false;
+	return false;
+}
+
+/* What is not only to be recorded. */
+static void
+apply_step(MachineStep *step)
+{
+	OwnWork		work;
+
+	/* guards and effects may look at it */
+	ordflow_history_flush();
+	work = ordflow_machine_own_enter();
+	ordflow_machine_apply(step);
+	ordflow_machine_own_leave(work);
+}
+
+static void
+record_step(const RowChange *change, const MachineStep *step)
+{
+	if (gathers(change))
+		ordflow_history_add(step, change->attached->table);
+	else
+		ordflow_history_write(step);
+}
+
+static void
+apply_transition(const Machine *machine, RowChange *change, const Transition *transition)
+{
+	MachineStep step;
+
+	step_begin(&step, change);
+	step.event = transition->event;
+	ordflow_worker_wake_blocked();
+	if (ordflow_machine_is_plain(machine, transition))
+		record_step(change, &step);
+	else
+		apply_step(&step);
+}
+
 static void
 apply_update(const Machine *machine, RowChange *change)
 {
 	const Transition *transition = transition_meant(machine, change->from_state, change->to_state);
 	const char *verb;
-	MachineStep step;
 
 	if (transition == NULL)
 		refuse_update(machine, change);
 	verb = ordflow_machine_verb(machine, transition->event);
 	if (verb != NULL)
 		refuse_verb(machine, change, verb);
-	step_begin(&step, change);
-	step.event = transition->event;
-	ordflow_machine_apply(&step);
+	apply_transition(machine, change, transition);
 }
 
 static void
@@ -361,16 +543,38 @@ apply_insert(const Machine *machine, RowChange *change)
 					   ordflow_machine_object(machine, change->target, change->key),
 					   change->to_state),
 				errdetail("It is no initial state of machine \"%s\".", machine->name));
-	step_begin(&step, change);
 	transition = transition_meant(machine, NULL, change->to_state);
-	if (transition == NULL)
+	if (transition != NULL)
 	{
-		step.event = "insert";
-		ordflow_machine_record(&step);
+		apply_transition(machine, change, transition);
 		return;
 	}
-	step.event = transition->event;
-	ordflow_machine_apply(&step);
+	step_begin(&step, change);
+	step.event = "insert";
+	record_step(change, &step);
+}
+
+/* A row that is gone, perhaps to another partition. */
+static void
+leave(RowChange *change)
+{
+	TriggerData *trigger = change->trigger;
+
+	/* the row is the old one, whose state stands in to_state */
+	if (ordflow_move_deleted(trigger->tg_relation, &trigger->tg_trigtuple->t_self) &&
+		change->to_state != NULL)
+		ordflow_move_leave(change->target, change->to_state, change->key, change->key_is_null);
+}
+
+/* A row that is new, or comes from another partition: then it is updated. */
+static void
+arrive(RowChange *change)
+{
+	if (!change->target->partitioned || !TRIGGER_FIRED_BY_INSERT(change->trigger->tg_event))
+		return;
+	if (ordflow_move_arrive(change->target, &change->from_state, &change->key,
+							&change->key_is_null))
+		change->updates = true;
 }
 
 Datum
@@ -382,22 +586,26 @@ ordflow_machine_changed(PG_FUNCTION_ARGS)
 
 	if (!is_row_trigger(fcinfo, false))
 		protocol_error("ordflow.machine_changed",
-					   "an AFTER ROW trigger on INSERT or UPDATE with four arguments");
-	change = read_change((TriggerData *) fcinfo->context);
-	require_no_partition(&change);
-	if (TRIGGER_FIRED_BY_UPDATE(change.trigger->tg_event) &&
-		states_equal(change.from_state, change.to_state))
+					   "an AFTER ROW trigger with four arguments or more");
+	change = read_change(fcinfo);
+	if (TRIGGER_FIRED_BY_DELETE(change.trigger->tg_event))
+	{
+		leave(&change);
+		return PointerGetDatum(NULL);
+	}
+	arrive(&change);
+	if (change.updates && states_equal(change.from_state, change.to_state))
 		return PointerGetDatum(NULL);
 	if (change.to_state == NULL)
 		ereport(ERROR,
 				errcode(ERRCODE_NOT_NULL_VIOLATION),
 				errmsg("state column \"%s\" of table %s may not be NULL",
-					   change.target->state_column, ordflow_machine_table(change.target->relid)));
+					   change.target->state_column, change.attached->table));
 	if (is_pending(&change, true, &match))
 		return PointerGetDatum(NULL);
 
 	machine = ordflow_machine_load(change.target->machine);
-	change.key = key_value(&change, change.row);
+	change.key = require_key(&change, change.row);
 	if (change.from_state == NULL)
 		apply_insert(machine, &change);
 	else

@@ -11,11 +11,12 @@
 #include "access/htup_details.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
-#include "utils/datum.h"
+#include "utils/catcache.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/syscache.h"
@@ -40,9 +41,32 @@ ordflow_due_holds(void)
 static bool
 columns_exist(const MachineTarget *target)
 {
+	for (int i = 0; i < ordflow_machine_key_width(target); i++)
+		if (get_attnum(target->relid, ordflow_machine_key_column(target, i)) == InvalidAttrNumber)
+			return false;
 	return get_attnum(target->relid, target->state_column) != InvalidAttrNumber &&
-		get_attnum(target->relid, target->key_column) != InvalidAttrNumber &&
 		get_atttype(target->relid, get_attnum(target->relid, target->due_column)) == TIMESTAMPTZOID;
+}
+
+/* Does a subscription write to the table, or to a partition of it? */
+static bool
+is_subscribed(const MachineTarget *target)
+{
+	List	   *relids = list_make1_oid(target->relid);
+	ListCell   *cell;
+	bool		found = false;
+
+	if (target->partitioned)
+		relids = find_all_inheritors(target->relid, NoLock, NULL);
+	foreach(cell, relids)
+	{
+		CatCList   *list = SearchSysCacheList1(SUBSCRIPTIONRELMAP,
+											   ObjectIdGetDatum(lfirst_oid(cell)));
+
+		found = found || list->n_members > 0;
+		ReleaseSysCacheList(list);
+	}
+	return found;
 }
 
 DueOpening
@@ -65,7 +89,7 @@ ordflow_due_open(DueTable *table, const MachineTarget *target)
 	table->owner = class->relowner;
 	table->ours = class->relnamespace == get_namespace_oid("ordflow", false);
 	ReleaseSysCache(tuple);
-	if (foreign_temp)
+	if (foreign_temp || is_subscribed(target))
 		return DUE_GONE;
 	return columns_exist(target) ? DUE_OPEN : DUE_BROKEN;
 }
@@ -102,53 +126,30 @@ static void
 read_keys(void *arg)
 {
 	KeyReading *reading = arg;
-	Oid			input;
-	Oid			param;
-	RoleSwitch	saved;
 
-	getTypeInputInfo(reading->target->key_type, &input, &param);
-	saved = ordflow_machine_owner_enter(reading->target->relid);
 	for (int i = 0; i < reading->n; i++)
-		reading->keys[i] = OidInputFunctionCall(input, (char *) reading->texts[i], param, -1);
-	ordflow_role_leave(saved);
+		reading->keys[i] = ordflow_machine_key_from_text(reading->target, reading->texts[i]);
 }
 
-/* The keys of the search.  A text that is no key, of the type as it is now, is no row's. */
+/* The keys that the texts are.  A text that is no key, of the type as it is now, is no row's. */
 static Datum
-search_keys(const DueTable *table, const DueSearch *search)
+keys_from_texts(const DueTable *table, const char **texts, int ntexts)
 {
-	Datum	   *keys = palloc(sizeof(Datum) * search->nkeys);
-	KeyReading	all = {table->target, search->keys, search->nkeys, keys};
+	Datum	   *keys = palloc(sizeof(Datum) * Max(ntexts, 1));
+	KeyReading	all = {table->target, texts, ntexts, keys};
 	int			n = 0;
 
 	if (ordflow_due_attempt(read_keys, &all) == NULL)
-		n = search->nkeys;
+		n = ntexts;
 	else
-		for (int i = 0; i < search->nkeys; i++)
+		for (int i = 0; i < ntexts; i++)
 		{
-			KeyReading	one = {table->target, &search->keys[i], 1, &keys[n]};
+			KeyReading	one = {table->target, &texts[i], 1, &keys[n]};
 
 			if (ordflow_due_attempt(read_keys, &one) == NULL)
 				n++;
 		}
 	return ordflow_machine_key_array(table->target, keys, n);
-}
-
-/*
- * The key as text by its type's output function, as everywhere else: a cast to text
- * may write it in another way.
- */
-static char *
-key_text(const MachineTarget *target)
-{
-	Oid			output;
-	bool		varlena;
-
-	getTypeOutputInfo(target->key_type, &output, &varlena);
-	return psprintf("textin(%s(o.%s))",
-					quote_qualified_identifier(get_namespace_name(get_func_namespace(output)),
-											   get_func_name(output)),
-					quote_identifier(target->key_column));
 }
 
 Datum
@@ -173,14 +174,14 @@ condition(const DueTable *table, const DueSearch *search)
 	const MachineTarget *target = table->target;
 	const char *due = quote_identifier(target->due_column);
 
-	return psprintf("FROM ONLY %s AS o WHERE %s AND o.%s <= $2 AND o.%s IS NOT NULL%s%s",
-					table->name,
+	return psprintf("FROM %s AS o WHERE %s AND o.%s <= $2 AND %s%s%s%s",
+					ordflow_machine_from(target),
 					search->nkeys > 0 ? ordflow_machine_key_condition(target, 1, true) :
 					psprintf("o.%s >= $1", due),
-					due, quote_identifier(target->key_column),
+					due, ordflow_machine_key_not_null(target),
 					target->machine == NULL ? " AND o.state = 'held'" : "",
-					table->nwaiting == 0 ? "" :
-					psprintf(" AND %s NOT IN (SELECT unnest($4))", key_text(target)));
+					table->nwaiting == 0 ? "" : " AND ",
+					table->nwaiting == 0 ? "" : ordflow_machine_key_exclusion(target, 4));
 }
 
 /* SPI leaves its own memory context behind, which does not outlast the transaction. */
@@ -188,7 +189,8 @@ static uint64
 query(const DueTable *table, const DueSearch *search, const char *sql)
 {
 	MemoryContext context = CurrentMemoryContext;
-	Oid			types[4] = {TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, TEXTARRAYOID};
+	Oid			keys = get_array_type(table->target->key_type);
+	Oid			types[4] = {TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, keys};
 	Datum		values[4];
 	RoleSwitch	saved;
 	uint64		n;
@@ -196,12 +198,13 @@ query(const DueTable *table, const DueSearch *search, const char *sql)
 	values[0] = TimestampTzGetDatum(search->from);
 	if (search->nkeys > 0)
 	{
-		types[0] = get_array_type(table->target->key_type);
-		values[0] = search_keys(table, search);
+		types[0] = keys;
+		values[0] = keys_from_texts(table, search->keys, search->nkeys);
 	}
 	values[1] = TimestampTzGetDatum(search->until);
 	values[2] = Int32GetDatum(search->limit);
-	values[3] = table->waiting;
+	if (table->nwaiting > 0)
+		values[3] = keys_from_texts(table, table->waiting, table->nwaiting);
 	saved = ordflow_machine_owner_enter(table->target->relid);
 	n = ordflow_machine_query_by_index(sql, table->nwaiting > 0 ? 4 : 3, types, values);
 	ordflow_role_leave(saved);
@@ -221,26 +224,24 @@ int
 ordflow_due_lock(const DueTable *table, const DueSearch *search, DueObject **objects)
 {
 	const MachineTarget *target = table->target;
-	char	   *sql = psprintf("SELECT o.%s, o.%s::text, o.%s %s %sLIMIT $3 "
+	int			width = ordflow_machine_key_width(target);
+	char	   *sql = psprintf("SELECT %s, o.%s::text, o.%s %s %sLIMIT $3 "
 							   "FOR NO KEY UPDATE OF o SKIP LOCKED",
-							   quote_identifier(target->key_column),
+							   ordflow_machine_key_list(target),
 							   quote_identifier(target->state_column),
 							   quote_identifier(target->due_column),
 							   condition(table, search), order_by(table, search));
 	int			n = query(table, search, sql);
-	int16		length;
-	bool		byval;
 	bool		isnull;
 
 	*objects = palloc0(sizeof(DueObject) * Max(n, 1));
-	get_typlenbyval(target->key_type, &length, &byval);
 	for (int i = 0; i < n; i++)
 	{
 		DueObject  *object = &(*objects)[i];
 
-		object->key = datumCopy(ordflow_result(i, 1, &isnull), byval, length);
-		object->state = ordflow_result_text(i, 2);
-		object->due = DatumGetTimestampTz(ordflow_result(i, 3, &isnull));
+		object->key = ordflow_machine_key_result(target, i);
+		object->state = ordflow_result_text(i, width + 1);
+		object->due = DatumGetTimestampTz(ordflow_result(i, width + 2, &isnull));
 	}
 	SPI_freetuptable(SPI_tuptable);
 	return n;
@@ -249,8 +250,10 @@ ordflow_due_lock(const DueTable *table, const DueSearch *search, DueObject **obj
 int
 ordflow_due_read(const DueTable *table, const DueSearch *search, DueRow **rows)
 {
-	char	   *sql = psprintf("SELECT %s, o.%s %s %sLIMIT $3", key_text(table->target),
-							   quote_identifier(table->target->due_column),
+	const MachineTarget *target = table->target;
+	int			width = ordflow_machine_key_width(target);
+	char	   *sql = psprintf("SELECT %s, o.%s %s %sLIMIT $3", ordflow_machine_key_list(target),
+							   quote_identifier(target->due_column),
 							   condition(table, search), order_by(table, search));
 	int			n = query(table, search, sql);
 	bool		isnull;
@@ -258,8 +261,8 @@ ordflow_due_read(const DueTable *table, const DueSearch *search, DueRow **rows)
 	*rows = palloc(sizeof(DueRow) * Max(n, 1));
 	for (int i = 0; i < n; i++)
 	{
-		(*rows)[i].key = ordflow_result_text(i, 1);
-		(*rows)[i].due = DatumGetTimestampTz(ordflow_result(i, 2, &isnull));
+		(*rows)[i].key = ordflow_machine_key_text(target, ordflow_machine_key_result(target, i));
+		(*rows)[i].due = DatumGetTimestampTz(ordflow_result(i, width + 1, &isnull));
 	}
 	SPI_freetuptable(SPI_tuptable);
 	return n;

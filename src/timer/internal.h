@@ -20,7 +20,7 @@ typedef struct DueTable
 	Oid			owner;
 	bool		ours;			/* in schema ordflow: trusted */
 	/* of ordflow.parked, by ordflow_parked_read() */
-	Datum		waiting;		/* text[]: keys that may not be tried yet */
+	const char **waiting;		/* keys that may not be tried yet */
 	int			nwaiting;
 	const char **ready;			/* keys that are to be tried again */
 	int			nready;
@@ -30,7 +30,8 @@ typedef struct DueTable
 typedef enum DueOpening
 {
 	DUE_OPEN,
-	DUE_GONE,					/* no table, or a temporary one of another session */
+	DUE_GONE,					/* no table, a temporary one of another session, or one that a
+								 * subscription writes to: its timeouts are the publisher's */
 	DUE_LOCKED,					/* by somebody who changes it */
 	DUE_BROKEN					/* a column is gone that the machine needs */
 } DueOpening;

@@ -86,9 +86,9 @@ ordflow_parked_read(DueTable *table, TimestampTz now)
 {
 	Datum		values[2] = {CStringGetTextDatum(table->name), state_column(table)};
 	uint64		n = execute(&read_parked, values, NULL);
-	const char **waiting = palloc(sizeof(char *) * Max(n, 1));
 	bool		isnull;
 
+	table->waiting = palloc(sizeof(char *) * Max(n, 1));
 	table->ready = palloc(sizeof(char *) * Max(n, 1));
 	table->nwaiting = table->nready = 0;
 	table->retry_at = DT_NOEND;
@@ -100,11 +100,10 @@ ordflow_parked_read(DueTable *table, TimestampTz now)
 			table->ready[table->nready++] = ordflow_result_text(i, 1);
 		else
 		{
-			waiting[table->nwaiting++] = ordflow_result_text(i, 1);
+			table->waiting[table->nwaiting++] = ordflow_result_text(i, 1);
 			table->retry_at = Min(table->retry_at, retry_at);
 		}
 	}
-	table->waiting = ordflow_text_array(waiting, table->nwaiting);
 	SPI_freetuptable(SPI_tuptable);
 }
 

@@ -1,7 +1,7 @@
 \echo Use "ALTER EXTENSION ordflow UPDATE TO '0.4'" to load this file. \quit
 
 /*
- * src/upgrade/ordflow--0.3--0.4.sql: servers, and timer drivers beside the worker
+ * src/upgrade/ordflow--0.3--0.4.sql: servers, timer drivers beside the worker, machines on any table
  *
  * Privileges are revoked object by object, and granted by grant_access(): see ordflow--0.1--0.2.sql.
  */
@@ -55,6 +55,24 @@ LANGUAGE c SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'ordflow_server_options';
 COMMENT ON FUNCTION ordflow.server_options(name) IS
 'What would be used by the caller for the server: its options, those of his user mapping, else of PUBLIC''s, and the defaults; a password is read from where it is and shown as asterisks. Raises OF004 for no such server, 42809 for one of another wrapper, 42501, OF007 where the module is not installed, OF011 where it is of another version, and what reading the password raises.';
+COMMENT ON COLUMN ordflow.object_history.key IS 'The row''s key as text; of several columns a JSON array of their texts.';
+
+/* Called for each row: they set role and search_path themselves where SQL is to run. */
+CREATE OR REPLACE FUNCTION ordflow.machine_changed() RETURNS trigger
+    LANGUAGE C
+    AS 'MODULE_PATHNAME', 'ordflow_machine_changed';
+COMMENT ON FUNCTION ordflow.machine_changed() IS
+'AFTER ROW trigger of attached tables: legality, guards, history, effects. Arguments: machine, state column, key column, due column or an empty string, further key columns. Made by ordflow.attach(). Raises OF001, OF009, 23502, 0A000 where the table became a partition.';
+
+CREATE OR REPLACE FUNCTION ordflow.machine_due() RETURNS trigger
+    LANGUAGE C
+    AS 'MODULE_PATHNAME', 'ordflow_machine_due';
+COMMENT ON FUNCTION ordflow.machine_due() IS
+'BEFORE ROW trigger of attached tables: sets the due column when the state changes, and sees rows move between partitions. Arguments as for ordflow.machine_changed(). Made by ordflow.attach(). Raises 0A000 where the table became a partition.';
+COMMENT ON FUNCTION ordflow.attach(regclass, text, name, name, name) IS
+'Puts a machine on a state column of the caller''s own table: from then on an INSERT in another than an initial state or an UPDATE of the state that is no legal transition raises OF001, a legal one runs guards and effects, writes ordflow.object_history and sets the due column (timestamptz; needed by machines with timeouts). The state column is of type text, varchar, char, smallint, integer, bigint, boolean, of an enum, or of a domain over one of these; states are named by the values'' text: ''20''. key_column: a unique column, by default the primary key, which may have several columns. Partitions are attached by their partitioned table. Raises OF001 where rows stand in unknown states (see attach_report()), 0A000 for kinds of table and column that are not supported, 23502 where rows have no key, 22023 also for states that the column cannot hold, 42501, 42703, 42710, 42804, 55000.';
+COMMENT ON FUNCTION ordflow.fire(regclass, text, text, jsonb) IS
+'Fires an event on a row of an attached table; returns the new state. key: as text; of several columns a JSON array of them. The caller needs SELECT on the key, state and due columns, UPDATE on the state column, and a row that his own policies show him. The row is changed as the table''s owner, or as the caller where policies bind him, in a security-restricted operation with search_path pg_catalog, pg_temp. args go to guards, effects and the history''s data, the key "reason" also to its reason. Raises OF001 where the event is not legal, OF004 for a table without a machine or an unknown key, OF009 where a guard refuses, 21000 where partitions hold the key twice, 27000 where a trigger of the table prevents the change, 22P02, 42501; at REPEATABLE READ 40001 where another transaction was first.';
 
 CREATE FUNCTION ordflow.schedule_run_due(schedule text DEFAULT '* * * * *')
     RETURNS bigint
@@ -131,7 +149,7 @@ SELECT 'error', 'machine', i.inhrelid::regclass::text,
 FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
 WHERE c.relispartition AND EXISTS (
     SELECT FROM pg_trigger t JOIN pg_proc f ON f.oid = t.tgfoid
-    WHERE t.tgrelid = c.oid AND f.proname = 'machine_changed' AND f.pronamespace = 'ordflow'::regnamespace)
+    WHERE t.tgrelid = c.oid AND t.tgparentid = 0 AND f.proname = 'machine_changed' AND f.pronamespace = 'ordflow'::regnamespace)
 UNION ALL
 SELECT DISTINCT 'warning', 'machine', format('%s on %s', t.tgname, t.tgrelid::regclass),
        'the trigger fires after that of ordflow, which sets the due column: it must not change the state',

@@ -11,7 +11,8 @@ SELECT cmp_ok((SELECT count(*) FROM functions), '>', 40::bigint, 'there are func
 SELECT is_empty($$
     SELECT signature, proconfig FROM functions
     WHERE proconfig IS DISTINCT FROM ARRAY['search_path=pg_catalog, pg_temp']
-$$, 'every function pins search_path, and nothing else');
+      AND signature NOT IN ('machine_changed()', 'machine_due()')
+$$, 'every function pins search_path, and nothing else; row triggers of attached tables where they run SQL');
 
 SELECT is_empty($$
     SELECT signature FROM functions WHERE coalesce(length(obj_description(oid, 'pg_proc')), 0) < 20
@@ -42,7 +43,6 @@ SELECT set_eq('SELECT signature FROM functions WHERE prosecdef', ARRAY[
     'expire_order(bigint)',
     'extend_order(bigint, interval)',
     'fold_stock()',
-    'machine_changed()',
     'order_id(text)',
     'pay_order(bigint, text, text, numeric, text)',
     'quote_order(text, jsonb, text, jsonb, text)',
