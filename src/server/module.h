@@ -34,6 +34,9 @@ typedef struct ModuleConfig
 	int			noptions;
 	const ModuleOption *options;
 	const char *module;			/* "redis" for a server of the wrapper ordflow_redis */
+
+	/* Asked at least every 100 ms while waiting: true = give up now.  May be NULL. */
+	bool		(*cancelled) (void);
 } ModuleConfig;
 
 /* Why a call failed; filled by the call, shown to users: never with a secret in it. */

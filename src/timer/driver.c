@@ -4,19 +4,23 @@
  *	  says has come due.
  *
  * What to tell comes from two places.  At the start, and whenever the other system may have
- * lost something, all open deadlines are read from the tables; after that each commit tells
- * of what it changed (worker/feed.c).  A transaction that ran already when the process
- * began did not know that anybody listens, so the tables are read once more when the last
- * of those has ended.
+ * lost something, all open deadlines are read from the tables, some rows a turn; meanwhile, and
+ * after that, each commit tells of what it changed (worker/feed.c).  A transaction that ran
+ * already when the process began did not know that anybody listens, so the tables are read once
+ * more when the last of those has ended.
  *
  * What comes back are names only.  Their rows are looked up by key, and decide: what is due is
  * fired as the coordinator does it, what is not yet due is told again, what others hold is tried
  * again until the coordinator takes over, ordflow.timer_grace after the deadline.
+ *
+ * An outage lasts until everything has been told: only then is it forgotten, and the next one
+ * begins with the shortest rest.
  */
 #include "postgres.h"
 
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "common/hashfn.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -24,9 +28,13 @@
 #include "storage/latch.h"
 #include "storage/lmgr.h"
 #include "storage/procarray.h"
+#include "storage/procsignal.h"
 #include "utils/guc.h"
+#include "utils/hsearch.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/syscache.h"
 
 #include "server/server.h"
 #include "timer/driver.h"
@@ -40,47 +48,77 @@
 #define RECONNECT_MIN	(100 * MS)
 #define RECONNECT_MAX	(30000 * MS)
 
-/* What others hold is tried again after this, doubled each time. */
+/* How long the rest of the process may take when it is to leave. */
+#define LEAVE_MS		3000
+
+/* What others hold is tried again after this, doubled each time; so is a table that is locked. */
 #define RETRY_MIN		(10 * MS)
+#define RETRY_MAX		(1000 * MS)
+#define TABLE_REST_MAX	(60000 * MS)
 #define RETRIES_MAX		10000
 
 typedef struct Retry
 {
+	uint64		hash;			/* of the item: two alike would be one, and wait for the grace */
 	char	   *item;
 	TimestampTz at;
 	int64		delay;
 	TimestampTz until;			/* the coordinator does it after that */
+	bool		trying;
 } Retry;
 
+/* A table of which all open deadlines are to be told. */
+typedef struct Telling
+{
+	MachineTarget *target;
+	TimestampTz from;			/* the next rows */
+	int			limit;
+	bool		told;
+	TimestampTz at;				/* not before, as it was locked or failed */
+	int64		rest;
+} Telling;
+
 static const TimerDriver *driver = NULL;
-static void *state = NULL;		/* NULL: not opened */
+static ModuleConfig *config = NULL;
+static void *state = NULL;		/* NULL: never opened */
 static bool connected = false;
+static bool server_changed = false; /* somebody has altered a server or a mapping */
 
 static TimerDriverName me;
 static bool gone = false;		/* the extension, or our right to act here */
 static bool warned = false;		/* of this outage */
 static int64 rest = 0;			/* until the next try to connect */
+static TimestampTz leave_by = DT_NOEND;
+
+/* When it is time for what; all begin anew when the clock is set back. */
+static TimestampTz clock_was = DT_NOBEGIN;
 static TimestampTz connect_at = DT_NOBEGIN;
 static TimestampTz idle_at = DT_NOBEGIN;
+static TimestampTz look_at = DT_NOBEGIN;
+static TimestampTz retry_at = DT_NOEND;
 
-static bool publish_all = false;	/* everything is to be told */
-static TimestampTz publish_at = DT_NOBEGIN;
+static bool tell_all = false;	/* everything is to be told, from the start */
+static bool told_any = false;	/* on this connection */
+static Telling *tellings = NULL;
+static int	ntellings = 0;
+static int	untold = 0;			/* of them */
 
 /* Transactions that ran when we began to listen. */
 static VirtualTransactionId *older = NULL;
 static int	nolder = 0;
-static TimestampTz look_at = DT_NOBEGIN;
 
 static MemoryContext memory;	/* of the process */
 static MemoryContext turn;		/* of one turn of the loop */
+static MemoryContext server;	/* of what was read of the server */
 static MemoryContext tables;	/* of the list of tables */
+static MemoryContext telling;	/* of the tables that are to be told */
 static List *targets = NIL;
 static bool tables_changed = true;
 static Oid	orders = InvalidOid;
 static Oid	holds = InvalidOid;
 
-static Retry *retries = NULL;
-static int	nretries = 0;
+static HTAB *retries = NULL;
+static bool unacknowledged = false; /* items that came are tried again, and not told done */
 
 /* ---- errors ---- */
 
@@ -98,13 +136,21 @@ complain(int sqlerrcode, const char *message, const char *hint)
 	warned = true;
 }
 
+/* All is well again. */
+static void
+recovered(void)
+{
+	warned = false;
+	rest = 0;
+	ordflow_companion_problem(NULL, NULL);
+}
+
+/* The state stays, to be cleared by it. */
 static void
 disconnect(void)
 {
-	if (state != NULL)
-		driver->close(state);
-	state = NULL;
 	connected = false;
+	unacknowledged = false;
 	rest = Min(Max(rest * 2, RECONNECT_MIN), RECONNECT_MAX);
 	connect_at = GetCurrentTimestamp() + rest;
 }
@@ -122,36 +168,99 @@ module_failed(const ModuleError *error)
 
 /* ---- the server ---- */
 
-static char *
-name_space(const ModuleConfig *config)
+/* Asked by the module while it waits: commands of others must not wait for it. */
+static bool
+is_cancelled(void)
 {
-	return psprintf("%s:" UINT64_FORMAT ":%u:due:", module_option(config, "prefix"),
+	volatile bool failed = false;
+
+	PG_TRY();
+	{
+		if (ProcSignalBarrierPending)
+			ProcessProcSignalBarrier();
+	}
+	PG_CATCH();
+	{
+		/* no error may pass through a client library */
+		FlushErrorState();
+		failed = true;
+	}
+	PG_END_TRY();
+	return failed || (leave_by == DT_NOEND ? ordflow_worker_leaving() :
+					  GetCurrentTimestamp() >= leave_by);
+}
+
+static char *
+name_space(const ModuleConfig *of)
+{
+	return psprintf("%s:" UINT64_FORMAT ":%u:due:", module_option(of, "prefix"),
 					GetSystemIdentifier(), MyDatabaseId);
 }
 
 /* In a transaction. */
-static void
-load(void)
+static ModuleConfig *
+read_config(void)
 {
-	MemoryContext context = MemoryContextSwitchTo(memory);
-	ModuleConfig *config = ordflow_server_config(me.server, ordflow_owner());
-	const OrdflowModule *module;
+	ModuleConfig *read = ordflow_server_config(me.server, ordflow_owner());
 
-	if (strcmp(config->module, me.driver) != 0)
+	if (strcmp(read->module, me.driver) != 0)
 		ereport(ERROR,
 				errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				errmsg("server \"%s\" is of wrapper ordflow_%s, not ordflow_%s", me.server,
-					   config->module, me.driver));
-	module = ordflow_module_load(config->module);
+					   read->module, me.driver));
+	read->cancelled = is_cancelled;
+	return read;
+}
+
+static bool
+is_same_config(const ModuleConfig *a, const ModuleConfig *b)
+{
+	if (a->noptions != b->noptions)
+		return false;
+	for (int i = 0; i < a->noptions; i++)
+	{
+		const char *left = a->options[i].value;
+		const char *right = b->options[i].value;
+
+		if ((left == NULL) != (right == NULL) || (left != NULL && strcmp(left, right) != 0))
+			return false;
+	}
+	return true;
+}
+
+static void
+close_server(void)
+{
+	if (state != NULL)
+		driver->close(state);
+	state = NULL;
+	config = NULL;
+	connected = false;
+	MemoryContextReset(server);
+}
+
+/* In a transaction: makes the state, or makes it anew where the server is another now. */
+static void
+load(void *arg)
+{
+	ModuleConfig *read = read_config();
+	const OrdflowModule *module = ordflow_module_load(read->module);
+	MemoryContext context;
+
 	if (module->driver == NULL)
 		ereport(ERROR,
 				errcode(ERRCODE_ORDFLOW_UNAVAILABLE),
-				errmsg("module ordflow_%s has no timer driver", config->module));
+				errmsg("module ordflow_%s has no timer driver", read->module));
+	if (config != NULL && is_same_config(read, config))
+		return;
+	close_server();
 	driver = module->driver;
+	context = MemoryContextSwitchTo(server);
+	config = read_config();
 	state = driver->open(config, name_space(config));
+	MemoryContextSwitchTo(context);
 	if (state == NULL)
 		ereport(ERROR, errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory"));
-	MemoryContextSwitchTo(context);
 }
 
 /* Runs it in a transaction; false: there is none to be had, or it failed. */
@@ -187,39 +296,88 @@ in_transaction(void (*work) (void *arg), void *arg)
 }
 
 static void
-load_in_transaction(void *arg)
-{
-	load();
-}
-
-static void
 connect_server(void)
 {
 	ModuleError error = {0};
 
-	if (state == NULL && !in_transaction(load_in_transaction, NULL))
+	if (!in_transaction(load, NULL))
 	{
 		disconnect();
 		return;
 	}
+	server_changed = false;
 	if (!driver->connect(state, &error))
 	{
 		module_failed(&error);
 		return;
 	}
 	connected = true;
-	warned = false;
-	rest = 0;
-	publish_all = true;
-	ordflow_companion_problem(NULL, NULL);
+	told_any = false;
+	tell_all = true;
+}
+
+/* In a transaction: raises where it cannot be read. */
+static void
+compare_config(void *arg)
+{
+	*(bool *) arg = config != NULL && is_same_config(read_config(), config);
+}
+
+/* Somebody has altered a server: where it is ours nothing stays at the old place. */
+static void
+follow_server(void)
+{
+	ModuleError error = {0};
+	bool		same = false;
+
+	server_changed = false;
+	if (state == NULL || (in_transaction(compare_config, &same) && same) || gone)
+		return;
+	if (!driver->clear(state, &error))
+		complain(ERRCODE_ORDFLOW_UNAVAILABLE, error.message, error.hint);
+	close_server();
+	connect_at = DT_NOBEGIN;
+}
+
+static void
+note_server_changed(Datum arg, int cacheid, uint32 hash)
+{
+	server_changed = true;
 }
 
 /* ---- tables and items ---- */
 
+/* A table that has become one is told of by a note. */
 static void
 relation_changed(Oid relid)
 {
-	tables_changed = true;
+	ListCell   *cell;
+
+	if (!OidIsValid(relid))
+		tables_changed = true;
+	else
+		foreach(cell, targets)
+			if (((MachineTarget *) lfirst(cell))->relid == relid)
+				tables_changed = true;
+}
+
+static bool
+has_deadlines(const MachineTarget *target)
+{
+	return target->due_column != NULL;
+}
+
+/* In a transaction: the tables with deadlines, in the current context. */
+static List *
+read_targets(void)
+{
+	List	   *result = NIL;
+	ListCell   *cell;
+
+	foreach(cell, lappend(ordflow_machine_targets(InvalidOid), ordflow_due_holds()))
+		if (has_deadlines(lfirst(cell)))
+			result = lappend(result, lfirst(cell));
+	return result;
 }
 
 /* In a transaction: the tables with deadlines, until one of them changes. */
@@ -227,7 +385,6 @@ static void
 load_tables(void)
 {
 	MemoryContext context;
-	ListCell   *cell;
 
 	if (!tables_changed)
 		return;
@@ -237,9 +394,7 @@ load_tables(void)
 	tables_changed = false;
 	orders = ordflow_relid("orders");
 	holds = ordflow_relid("holds");
-	foreach(cell, lappend(ordflow_machine_targets(InvalidOid), ordflow_due_holds()))
-		if (((MachineTarget *) lfirst(cell))->due_column != NULL)
-			targets = lappend(targets, lfirst(cell));
+	targets = read_targets();
 	MemoryContextSwitchTo(context);
 }
 
@@ -288,7 +443,10 @@ put(Deadline *deadlines, int n)
 		if (!driver->put(state, &deadlines[i], Min(n - i, DRIVER_ITEMS_MAX), &error))
 			return module_failed(&error);
 	if (n > 0)
+	{
+		told_any = true;
 		ordflow_figures_published(n);
+	}
 	return true;
 }
 
@@ -333,82 +491,143 @@ put_rows(const Reading *reading)
 	return put(deadlines, reading->n);
 }
 
-/* False: the rest is to be told later. */
-static bool
-publish_table(const MachineTarget *target)
-{
-	Reading		reading = {.target = target, .from = DT_NOBEGIN, .limit = DRIVER_ITEMS_MAX};
-
-	for (;;)
-	{
-		MemoryContextReset(turn);
-		if (ordflow_worker_leaving() || !in_transaction(read_rows, &reading) ||
-			reading.locked || !put_rows(&reading))
-			return false;
-		if (reading.n < reading.limit)
-			return true;
-		/* rows with the last deadline come again, as others may share it */
-		if (reading.rows[reading.n - 1].due == reading.from)
-			reading.limit *= 2;
-		reading.from = reading.rows[reading.n - 1].due;
-	}
-}
-
+/* In a transaction. */
 static void
-load_tables_in_transaction(void *arg)
+list_tellings(void *arg)
 {
+	MemoryContext context = MemoryContextSwitchTo(telling);
+	List	   *list = read_targets();
+	ListCell   *cell;
+
+	tellings = palloc0(sizeof(Telling) * Max(list_length(list), 1));
+	foreach(cell, list)
+		tellings[ntellings++] = (Telling) {
+			.target = lfirst(cell), .from = DT_NOBEGIN, .limit = DRIVER_ITEMS_MAX,
+			.at = DT_NOBEGIN
+		};
+	MemoryContextSwitchTo(context);
+	/* what commits tell from now on is read with these */
 	load_tables();
 }
 
 static void
-publish(void)
+begin_telling(void)
 {
-	ListCell   *cell;
-	List	   *list;
+	ModuleError error = {0};
 
-	publish_at = GetCurrentTimestamp() + LOOK_MS * MS;
-	if (!in_transaction(load_tables_in_transaction, NULL))
+	MemoryContextReset(telling);
+	tellings = NULL;
+	ntellings = untold = 0;
+	if (driver->adds && told_any)
+	{
+		if (!driver->connect(state, &error))
+		{
+			module_failed(&error);
+			return;
+		}
+		told_any = false;
+	}
+	if (!in_transaction(list_tellings, NULL))
+	{
+		ntellings = 0;
+		disconnect();
 		return;
-	publish_all = false;
-	MemoryContextSwitchTo(memory);
-	list = list_copy(targets);
-	MemoryContextSwitchTo(turn);
-	foreach(cell, list)
-		if (!publish_all && (tables_changed || !publish_table(lfirst(cell))))
-			publish_all = true;
-	list_free(list);
+	}
+	tell_all = false;
+	untold = ntellings;
+}
+
+static void
+put_off(Telling *table)
+{
+	table->rest = Min(Max(2 * table->rest, RETRY_MIN), TABLE_REST_MAX);
+	table->at = GetCurrentTimestamp() + table->rest;
+}
+
+/* Some rows of the table. */
+static void
+tell_some(Telling *table)
+{
+	Reading		reading = {.target = table->target, .from = table->from, .limit = table->limit};
+
+	if (!in_transaction(read_rows, &reading) || reading.locked)
+	{
+		put_off(table);
+		return;
+	}
+	if (!put_rows(&reading))
+		return;
+	if (reading.n < reading.limit)
+	{
+		table->told = true;
+		if (--untold == 0)
+			recovered();
+		return;
+	}
+	/* rows with the last deadline come again, as others may share it */
+	if (reading.rows[reading.n - 1].due == table->from)
+		table->limit *= 2;
+	table->from = reading.rows[reading.n - 1].due;
+}
+
+/* The next rows of the first table whose turn it is; the others are not held up by one. */
+static void
+tell_tables(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (tell_all)
+		begin_telling();
+	for (int i = 0; i < ntellings && connected; i++)
+		if (!tellings[i].told && tellings[i].at <= now)
+		{
+			tell_some(&tellings[i]);
+			return;
+		}
+}
+
+/* When tell_tables() has something to do. */
+static TimestampTz
+next_telling(void)
+{
+	TimestampTz at = tell_all ? DT_NOBEGIN : DT_NOEND;
+
+	for (int i = 0; i < ntellings && untold > 0; i++)
+		if (!tellings[i].told)
+			at = Min(at, tellings[i].at);
+	return at;
 }
 
 /* ---- telling what commits say ---- */
 
+/* One reading a turn: others have to get theirs. */
 static void
 tell_notes(void)
 {
 	static DeadlineNote notes[DRIVER_ITEMS_MAX];
 	bool		overtaken;
-	int			n;
+	int			n = ordflow_feed_read(notes, DRIVER_ITEMS_MAX, &overtaken);
+	TimestampTz now = GetCurrentTimestamp();
+	Deadline   *deadlines = palloc(sizeof(Deadline) * Max(n, 1));
+	int			k = 0;
 
-	while (connected && (n = ordflow_feed_read(notes, DRIVER_ITEMS_MAX, &overtaken)) + overtaken)
+	tell_all |= overtaken;
+	for (int i = 0; i < n; i++)
 	{
-		TimestampTz now = GetCurrentTimestamp();
-		Deadline   *deadlines = palloc(sizeof(Deadline) * Max(n, 1));
-		int			k = 0;
-
-		publish_all |= overtaken;
-		for (int i = 0; i < n; i++)
+		if (!OidIsValid(notes[i].relid))
 		{
-			if (!OidIsValid(notes[i].relid))
-			{
-				publish_all = tables_changed = true;
-				continue;
-			}
-			deadlines[k].item = item_of(notes[i].relid, notes[i].key);
-			deadlines[k++].delay_ms = TIMESTAMP_IS_NOEND(notes[i].due) ? -1 :
-				delay_until(notes[i].due, now);
+			/* a commit tells us before it sends its invalidations */
+			ordflow_worker_look_afresh();
+			tell_all = tables_changed = true;
+			continue;
 		}
-		put(deadlines, k);
-		MemoryContextReset(turn);
+		deadlines[k].item = item_of(notes[i].relid, notes[i].key);
+		deadlines[k++].delay_ms = TIMESTAMP_IS_NOEND(notes[i].due) ? -1 :
+			delay_until(notes[i].due, now);
 	}
+	put(deadlines, k);
+	if (n == DRIVER_ITEMS_MAX)
+		SetLatch(MyLatch);
 }
 
 /* Those that ran when we began may have brought what nobody told. */
@@ -425,7 +644,7 @@ look_for_older(void)
 	nolder = left;
 	look_at = GetCurrentTimestamp() + LOOK_MS * MS;
 	if (nolder == 0)
-		publish_all = true;
+		tell_all = true;
 }
 
 /* ---- firing ---- */
@@ -534,79 +753,136 @@ fire_items(void *arg)
 }
 
 static void
-retry_later(const char *item, TimestampTz due, int64 delay)
+forget_retry(Retry *retry)
 {
-	TimestampTz now = GetCurrentTimestamp();
-	Retry	   *retry;
-
-	if (nretries == RETRIES_MAX || now > due + ordflow_timer_grace * MS)
-		return;
-	retry = &retries[nretries++];
-	retry->item = MemoryContextStrdup(memory, item);
-	retry->at = now + delay;
-	retry->delay = delay;
-	retry->until = due + ordflow_timer_grace * MS;
+	pfree(retry->item);
+	hash_search(retries, &retry->hash, HASH_REMOVE, NULL);
 }
 
-/* delay: how long what others hold has waited already. */
+/* What others hold, or what could not be committed. */
+static void
+retry_later(const char *item, TimestampTz due)
+{
+	uint64		hash = hash_bytes_extended((const unsigned char *) item, strlen(item), 0);
+	TimestampTz now = GetCurrentTimestamp();
+	Retry	   *retry = hash_search(retries, &hash, HASH_FIND, NULL);
+
+	if (retry == NULL)
+	{
+		TimestampTz until = due + ordflow_timer_grace * MS;
+
+		if (hash_get_num_entries(retries) >= RETRIES_MAX || now > until)
+			return;
+		retry = hash_search(retries, &hash, HASH_ENTER, NULL);
+		retry->item = MemoryContextStrdup(memory, item);
+		retry->delay = 0;
+		retry->until = until;
+	}
+	retry->delay = Min(Max(2 * retry->delay, RETRY_MIN), RETRY_MAX);
+	retry->at = now + retry->delay;
+	retry->trying = false;
+	retry_at = Min(retry_at, retry->at);
+}
+
+/* False: they have not been dealt with, for whatever reason, and are tried again. */
 static bool
-fire(const char **items, int n, int64 delay)
+fire(const char **items, int n)
 {
 	Firing		firing = {.items = items, .n = n};
 
 	if (n == 0)
 		return true;
 	if (!in_transaction(fire_items, &firing))
-		return true;
+	{
+		TimestampTz now = GetCurrentTimestamp();
+
+		for (int i = 0; i < n; i++)
+			retry_later(items[i], now);
+		return false;
+	}
 	for (int i = 0; i < firing.nruns; i++)
 		ordflow_figures_fired(&firing.runs[i]);
 	for (int i = 0; i < firing.nheld; i++)
-		retry_later(firing.held[i], firing.held_due[i], Max(2 * delay, RETRY_MIN));
-	return put(firing.again, firing.nagain);
+		retry_later(firing.held[i], firing.held_due[i]);
+	put(firing.again, firing.nagain);
+	return true;
 }
 
+static void
+acknowledge(void)
+{
+	ModuleError error = {0};
+
+	unacknowledged = false;
+	if (connected && !driver->done(state, &error))
+		module_failed(&error);
+}
+
+/* One reading a turn, as for notes. */
 static void
 fire_events(void)
 {
 	ModuleError error = {0};
-	int			n;
+	const char **items = palloc(sizeof(char *) * DRIVER_ITEMS_MAX);
+	int			n = driver->poll(state, items, DRIVER_ITEMS_MAX, &error);
 
-	do
+	if (n < 0)
 	{
-		const char **items = palloc(sizeof(char *) * DRIVER_ITEMS_MAX);
+		module_failed(&error);
+		return;
+	}
+	for (int i = 0; i < n; i++)
+		items[i] = pstrdup(items[i]);
+	if (!fire(items, n))
+		unacknowledged = true;
+	else if (n > 0 && connected && !unacknowledged)
+		acknowledge();
+	if (n > 0)
+		SetLatch(MyLatch);
+}
 
-		n = driver->poll(state, items, DRIVER_ITEMS_MAX, &error);
-		if (n < 0)
+/* Those whose time it is, at most so many; sets retry_at. */
+static int
+take_retries(const char **items, int max)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	HASH_SEQ_STATUS scan;
+	Retry	   *retry;
+	int			n = 0;
+
+	retry_at = DT_NOEND;
+	hash_seq_init(&scan, retries);
+	while ((retry = hash_seq_search(&scan)) != NULL)
+	{
+		if (now > retry->until)
+			forget_retry(retry);
+		else if (retry->at <= now && n < max)
 		{
-			module_failed(&error);
-			break;
+			retry->trying = true;
+			items[n++] = pstrdup(retry->item);
 		}
-		for (int i = 0; i < n; i++)
-			items[i] = pstrdup(items[i]);
-		if (n > 0 && fire(items, n, 0) && !driver->done(state, &error))
-			module_failed(&error);
-		MemoryContextReset(turn);
-	} while (n > 0 && connected && !ordflow_worker_leaving());
+		else
+			retry_at = Min(retry_at, retry->at);
+	}
+	return n;
 }
 
 static void
 fire_retries(void)
 {
-	TimestampTz now = GetCurrentTimestamp();
-	const char **items = palloc(sizeof(char *) * Max(nretries, 1));
-	int64		delay = 0;
-	int			n = 0;
+	const char **items = palloc(sizeof(char *) * DRIVER_ITEMS_MAX);
+	HASH_SEQ_STATUS scan;
+	Retry	   *retry;
 
-	for (int i = nretries - 1; i >= 0; i--)
-		if (retries[i].at <= now)
-		{
-			items[n++] = pstrdup(retries[i].item);
-			delay = Max(delay, retries[i].delay);
-			pfree(retries[i].item);
-			retries[i] = retries[--nretries];
-		}
-	fire(items, n, delay);
-	MemoryContextReset(turn);
+	if (GetCurrentTimestamp() < retry_at)
+		return;
+	fire(items, take_retries(items, DRIVER_ITEMS_MAX));
+	hash_seq_init(&scan, retries);
+	while ((retry = hash_seq_search(&scan)) != NULL)
+		if (retry->trying)
+			forget_retry(retry);
+	if (unacknowledged && hash_get_num_entries(retries) == 0)
+		acknowledge();
 }
 
 /* ---- the process ---- */
@@ -616,15 +892,18 @@ static long
 time_to_sleep(void)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	TimestampTz at = connected ? idle_at : connect_at;
+	TimestampTz at = Min(connected ? idle_at : connect_at, retry_at);
+	int64		ms;
+	int64		next = connected && driver->next != NULL ? driver->next(state) : -1;
 
-	for (int i = 0; i < nretries; i++)
-		at = Min(at, retries[i].at);
 	if (nolder > 0)
 		at = Min(at, look_at);
-	if (connected && publish_all)
-		at = Min(at, publish_at);
-	return Max(0, Min((at - now + 999) / 1000, IDLE_MS));
+	if (connected)
+		at = Min(at, next_telling());
+	if (at <= now)
+		return 0;
+	ms = Min((at - now + 999) / 1000, IDLE_MS);
+	return next >= 0 ? Min(next, ms) : ms;
 }
 
 static void
@@ -664,27 +943,44 @@ be_idle(void)
 		return;
 	if (!driver->idle(state, &error))
 		module_failed(&error);
-	else
+	else if (untold == 0 && !tell_all)
+		recovered();
+}
+
+static void
+follow_clock(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	HASH_SEQ_STATUS scan;
+	Retry	   *retry;
+
+	if (now < clock_was)
 	{
-		warned = false;
-		ordflow_companion_problem(NULL, NULL);
+		connect_at = idle_at = look_at = now;
+		tell_all = true;
+		hash_seq_init(&scan, retries);
+		while ((retry = hash_seq_search(&scan)) != NULL)
+			retry->at = retry_at = now;
 	}
+	clock_was = now;
 }
 
 static void
 do_turn(void)
 {
+	follow_clock();
+	if (server_changed)
+		follow_server();
 	if (!connected && GetCurrentTimestamp() >= connect_at)
 		connect_server();
 	look_for_older();
-	if (connected && publish_all && GetCurrentTimestamp() >= publish_at)
-		publish();
+	if (connected)
+		tell_tables();
 	if (connected)
 		tell_notes();
 	if (connected)
 		fire_events();
-	if (nretries > 0)
-		fire_retries();
+	fire_retries();
 	be_idle();
 	MemoryContextReset(turn);
 }
@@ -697,10 +993,10 @@ leave(void)
 
 	if (ProcDiePending || state == NULL)
 		return;
+	leave_by = GetCurrentTimestamp() + LEAVE_MS * MS;
 	if (!driver->clear(state, &error))
 		complain(ERRCODE_ORDFLOW_UNAVAILABLE, error.message, error.hint);
-	driver->close(state);
-	state = NULL;
+	close_server();
 }
 
 static void
@@ -713,11 +1009,18 @@ driver_main(const char *name)
 	me = names[0];
 	memory = AllocSetContextCreate(TopMemoryContext, "ordflow driver", ALLOCSET_DEFAULT_SIZES);
 	turn = AllocSetContextCreate(memory, "ordflow driver turn", ALLOCSET_DEFAULT_SIZES);
+	server = AllocSetContextCreate(memory, "ordflow driver server", ALLOCSET_SMALL_SIZES);
 	tables = AllocSetContextCreate(memory, "ordflow driver tables", ALLOCSET_SMALL_SIZES);
-	retries = MemoryContextAlloc(memory, sizeof(Retry) * RETRIES_MAX);
+	telling = AllocSetContextCreate(memory, "ordflow driver telling", ALLOCSET_SMALL_SIZES);
+	retries = hash_create("ordflow driver retries", 256,
+						  &(HASHCTL) {.keysize = sizeof(uint64), .entrysize = sizeof(Retry),
+									  .hcxt = memory},
+						  HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	ordflow_in_coordinator = true;
 	ordflow_figures_of_driver();
 	ordflow_on_relation_change(relation_changed);
+	CacheRegisterSyscacheCallback(FOREIGNSERVEROID, note_server_changed, (Datum) 0);
+	CacheRegisterSyscacheCallback(USERMAPPINGOID, note_server_changed, (Datum) 0);
 
 	ordflow_feed_open();
 	MemoryContextSwitchTo(memory);

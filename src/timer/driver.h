@@ -28,6 +28,9 @@ typedef struct TimerDriver
 {
 	const char *name;
 
+	/* put() adds to what is there: the core connects anew before it tells everything again. */
+	bool		adds;
+
 	/*
 	 * Makes the state (malloc), without connecting; NULL: out of memory.  Names of ours at
 	 * the server begin with name_space.  Both arguments live as long as the state.
@@ -37,7 +40,7 @@ typedef struct TimerDriver
 	/* Also after an error.  Sees to it that events will come: sets the server up where it may. */
 	bool		(*connect) (void *state, ModuleError *error);
 
-	/* Done when it returns, in the server's own sense.  An item that is known is replaced. */
+	/* Done when it returns, in the server's own sense.  What is known is replaced, or added. */
 	bool		(*put) (void *state, const Deadline *deadlines, int n, ModuleError *error);
 
 	/*
@@ -51,6 +54,9 @@ typedef struct TimerDriver
 
 	/* What to wait for input on. */
 	int			(*socket) (void *state);
+
+	/* ms until poll() is to be called even without input; -1: none.  May be NULL. */
+	int64		(*next) (void *state);
 
 	/* Called at least every 10 s: heartbeats. */
 	bool		(*idle) (void *state, ModuleError *error);

@@ -149,7 +149,7 @@ retry_add(Watch *watch, const DueRow *row, TimestampTz now, bool soon)
 static void
 retries_hasten(Watch *watch, TimestampTz now)
 {
-	TimestampTz at = Max(now - grace, watch->retried_until);
+	TimestampTz at = Max(now, watch->retried_until) - grace;
 
 	for (int i = 0; i < watch->nretries; i++)
 		watch->retries[i].at = Min(watch->retries[i].at, at);

@@ -10,6 +10,7 @@
 
 #include <signal.h>
 
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
@@ -74,6 +75,25 @@ ordflow_companions_clear(void)
 	{
 		SpinLockInit(&ordflow_worker_shared->companions[i].mutex);
 		clear(&ordflow_worker_shared->companions[i]);
+	}
+}
+
+/* In the launcher: the database is gone. */
+void
+ordflow_companions_forget(Oid database)
+{
+	for (int i = 0; i < COMPANIONS_MAX; i++)
+	{
+		Companion  *companion = &ordflow_worker_shared->companions[i];
+
+		SpinLockAcquire(&companion->mutex);
+		if (companion->database == database)
+		{
+			companion->wanted = false;
+			if (companion->state == COORDINATOR_NONE)
+				clear(companion);
+		}
+		SpinLockRelease(&companion->mutex);
 	}
 }
 
@@ -215,6 +235,11 @@ ordflow_companions_want(CompanionRole role, const char *const *names, int n)
 		LWLockAcquire(ordflow_worker_shared->lock, LW_EXCLUSIVE);
 		companion = find_place(role, names[i]);
 		LWLockRelease(ordflow_worker_shared->lock);
+		if (companion == NULL)
+			ereport(LOG,
+					errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+					errmsg("ordflow %s %s cannot be started: all %d places for such workers are taken",
+						   kinds[role]->title, names[i], COMPANIONS_MAX));
 		again = Min(again, companion != NULL ? ensure(companion) :
 					GetCurrentTimestamp() + REST_MAX);
 	}
@@ -276,25 +301,42 @@ ordflow_companion_is_wanted(void)
 	return mine->wanted;
 }
 
+/* Does a command want the database for itself? */
+static bool
+is_away(Oid database)
+{
+	const DatabaseSlot *slot = ordflow_slot_find(database);
+
+	return slot != NULL && slot->away > 0;
+}
+
 bool
 ordflow_companion_leaving(void)
 {
-	const DatabaseSlot *slot;
+	return mine != NULL && (ProcDiePending || !mine->wanted || is_away(MyDatabaseId));
+}
 
-	if (mine == NULL)
-		return false;
-	if (ProcDiePending || !mine->wanted)
-		return true;
-	slot = ordflow_slot_find(MyDatabaseId);
-	return slot != NULL && slot->away > 0;
+static void
+clip(char *clipped, const char *text)
+{
+	int			length = 0;
+
+	if (text != NULL)
+		length = pg_mbcliplen(text, strlen(text), COMPANION_TEXT_MAX - 1);
+	memcpy(clipped, text, length);
+	clipped[length] = '\0';
 }
 
 void
 ordflow_companion_problem(const char *problem, const char *hint)
 {
+	char		clipped[2][COMPANION_TEXT_MAX];
+
+	clip(clipped[0], problem);
+	clip(clipped[1], hint);
 	SpinLockAcquire(&mine->mutex);
-	strlcpy(mine->problem, problem != NULL ? problem : "", sizeof(mine->problem));
-	strlcpy(mine->hint, hint != NULL ? hint : "", sizeof(mine->hint));
+	strcpy(mine->problem, clipped[0]);
+	strcpy(mine->hint, clipped[1]);
 	SpinLockRelease(&mine->mutex);
 }
 
@@ -303,10 +345,12 @@ static bool
 attach(Oid *database, CompanionRole *role, char *name)
 {
 	bool		attached;
+	bool		away = is_away(mine->database);
 
 	*database = InvalidOid;
 	SpinLockAcquire(&mine->mutex);
-	attached = mine->state == COORDINATOR_STARTING && mine->serial == my_serial && mine->wanted;
+	attached = mine->state == COORDINATOR_STARTING && mine->serial == my_serial &&
+		mine->wanted && !away;
 	if (attached)
 	{
 		mine->state = COORDINATOR_RUNNING;
@@ -348,20 +392,21 @@ detach(int code, Datum arg)
 {
 	Oid			database = InvalidOid;
 	bool		wanted = false;
+	bool		away = is_away(mine->database);
 
 	SpinLockAcquire(&mine->mutex);
 	if (mine->state == COORDINATOR_RUNNING && mine->serial == my_serial)
 	{
 		TimestampTz now = GetCurrentTimestamp();
-		int64		rest;
+		bool		asked = away || !mine->wanted;
 
-		if (now - mine->since > REST_MAX)
+		if (asked || now - mine->since > REST_MAX)
 			mine->failures = 0;
-		rest = Min(REST_MIN << Min(mine->failures, 6), REST_MAX);
 		wanted = mine->wanted;
 		database = mine->database;
-		mine->failures++;
-		mine->retry_at = now + rest;
+		mine->retry_at = DT_NOBEGIN;
+		if (!asked)
+			mine->retry_at = now + Min(REST_MIN << Min(mine->failures++, 6), REST_MAX);
 		mine->state = COORDINATOR_NONE;
 		mine->pid = 0;
 		mine->latch = NULL;

@@ -486,6 +486,12 @@ ordflow_worker_serve(DutyKind kind)
 }
 
 void
+ordflow_worker_look_afresh(void)
+{
+	caches_are_old = true;
+}
+
+void
 ordflow_coordinator_main(Datum arg)
 {
 	Oid			database;

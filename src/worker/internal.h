@@ -111,6 +111,7 @@ extern void ordflow_launcher_wake(void);
 
 /* ---- companion.c ---- */
 extern void ordflow_companions_clear(void);
+extern void ordflow_companions_forget(Oid database);
 
 /* Is one in the database, or on its way there?  pids: of those that run, at most COMPANIONS_MAX. */
 extern bool ordflow_companions_present(Oid database, pid_t *pids, int *npids);
@@ -140,7 +141,7 @@ extern void ordflow_wake_afresh(void);
 extern void ordflow_utility_init(void);
 
 /* Lets workers into the databases again that this transaction kept them out of. */
-extern void ordflow_utility_at_end(void);
+extern void ordflow_utility_at_end(bool committed);
 
 /* ---- activation.c ---- */
 extern void ordflow_activation_init(void);

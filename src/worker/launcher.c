@@ -241,6 +241,7 @@ give_up(DatabaseSlot *slot)
 	for (int k = 0; k < DUTY_KINDS; k++)
 		slot->noted[k] = DT_NOEND;
 	SpinLockRelease(&slot->mutex);
+	ordflow_companions_forget(slot->database);
 }
 
 /*

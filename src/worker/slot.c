@@ -359,8 +359,9 @@ put_companion(ReturnSetInfo *result, const CompanionLook *look)
 		put_text(&row, COLUMN_PROBLEM, "every slot of max_worker_processes is taken");
 		put_text(&row, COLUMN_FIX, more_worker_processes());
 	}
-	else if (look->problem[0] != '\0')
+	else if (look->problem[0] != '\0' && look->database == MyDatabaseId)
 	{
+		/* other databases have their own readers, and encodings */
 		put_text(&row, COLUMN_PROBLEM, look->problem);
 		put_text(&row, COLUMN_FIX, look->hint[0] != '\0' ? look->hint : NULL);
 	}

@@ -42,16 +42,20 @@ static int	nrestarts = 0;
 static bool
 is_occupied(DatabaseSlot *slot, Oid database, pid_t *pids, int *npids)
 {
-	bool		occupied = ordflow_companions_present(database, pids, npids);
+	pid_t		coordinator = 0;
+	bool		occupied = false;
 
+	/* the coordinator first: it may start companions until it has gone */
 	SpinLockAcquire(&slot->mutex);
 	if (slot->database == database && slot->state != COORDINATOR_NONE)
 	{
 		occupied = true;
-		if (slot->pid != 0)
-			pids[(*npids)++] = slot->pid;
+		coordinator = slot->pid;
 	}
 	SpinLockRelease(&slot->mutex);
+	occupied |= ordflow_companions_present(database, pids, npids);
+	if (coordinator != 0)
+		pids[(*npids)++] = coordinator;
 	return occupied;
 }
 
@@ -138,8 +142,13 @@ restart_at_end(const char *datname)
 {
 	Oid			database = get_database_oid(datname, true);
 
-	if (ordflow_worker_shared != NULL && OidIsValid(database) && nrestarts < AWAY_MAX)
-		restarts[nrestarts++] = database;
+	if (ordflow_worker_shared == NULL || !OidIsValid(database) || nrestarts == AWAY_MAX ||
+		!object_ownercheck(DatabaseRelationId, database, GetUserId()))
+		return;
+	for (int i = 0; i < nrestarts; i++)
+		if (restarts[i] == database)
+			return;
+	restarts[nrestarts++] = database;
 }
 
 static void
@@ -168,9 +177,11 @@ restart_workers(void)
 }
 
 void
-ordflow_utility_at_end(void)
+ordflow_utility_at_end(bool committed)
 {
-	restart_workers();
+	if (committed)
+		restart_workers();
+	nrestarts = 0;
 	if (naway == 0)
 		return;
 	while (naway > 0)

@@ -43,8 +43,12 @@ bring(DutyKind kind, TimestampTz at)
 void
 ordflow_worker_wake(DutyKind kind, TimestampTz at)
 {
-	if (ordflow_worker_shared != NULL)
-		bring(kind, at);
+	if (ordflow_worker_shared == NULL)
+		return;
+	/* companions are told too: rows may have deadlines that no commit has named */
+	if (at == DT_NOBEGIN)
+		ordflow_feed_all();
+	bring(kind, at);
 }
 
 void
@@ -162,7 +166,7 @@ at_end(XactEvent event, void *arg)
 	}
 	if (locked_rows && ordflow_worker_shared != NULL)
 		publish_unblocked();
-	ordflow_utility_at_end();
+	ordflow_utility_at_end(event == XACT_EVENT_COMMIT);
 	ordflow_activation_ended();
 	ordflow_feed_forget();
 	forget();

@@ -123,6 +123,9 @@ extern void ordflow_companion_register(CompanionRole role, const CompanionKind *
  */
 extern TimestampTz ordflow_companions_want(CompanionRole role, const char *const *names, int n);
 
+/* In the companion: its next transaction trusts nothing that its caches hold. */
+extern void ordflow_worker_look_afresh(void);
+
 /* In the companion: its place below COMPANIONS_MAX, for what is kept of it in shared memory. */
 extern int	ordflow_companion_place(void);
 
