@@ -72,6 +72,17 @@ SELECT ordflow.fire('att_com.list', '{1, 2}', 'go');
 SELECT ordflow.fire('att_com.list', '{1, 2, 3}', 'go');
 SELECT target, key, event FROM ordflow.object_history WHERE target ~ '^att_com.(uuid|moment|list)' ORDER BY history_id;
 
+-- of types that settings write in several ways
+CREATE TABLE att_com.odd (a float8, b interval, c tstzrange, d bytea, status text, PRIMARY KEY (a, b, c, d));
+SELECT ordflow.attach('att_com.odd', 'att_com_plain', 'status');
+INSERT INTO att_com.odd VALUES (0.1::float8 + 0.2, '1 day 2:00', '[2026-02-01 00:00+00,2026-03-04 00:00+00)', '\x00ff', 'a');
+SET LOCAL extra_float_digits = 0;
+SET LOCAL datestyle = 'SQL, DMY';
+SET LOCAL intervalstyle = 'iso_8601';
+SET LOCAL bytea_output = 'escape';
+SELECT ordflow.fire('att_com.odd', key, 'go') FROM ordflow.object_history WHERE target = 'att_com.odd';
+SELECT key, event FROM ordflow.object_history WHERE target = 'att_com.odd' ORDER BY history_id;
+
 -- a unique column of one's own choice instead of the key
 SELECT ordflow.detach('att_com.bill');
 ALTER TABLE att_com.bill ADD number bigint GENERATED ALWAYS AS IDENTITY UNIQUE;

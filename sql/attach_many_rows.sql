@@ -40,6 +40,26 @@ UPDATE att_man.job SET status = 'c' WHERE id IN (1, 3, 5);
 SELECT * FROM att_man.looked ORDER BY id;
 DROP TRIGGER "~z" ON att_man.job;
 
+-- so does a trigger of another table that the statement writes to, and what it does is undone alone
+CREATE TABLE att_man.log (id int);
+CREATE FUNCTION att_man.look_too() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  INSERT INTO att_man.looked SELECT NEW.id, count(*) FROM ordflow.object_history h WHERE h.target = 'att_man.job';
+  BEGIN
+    PERFORM ordflow.fire('att_man.job', '998', 'back');
+    RAISE division_by_zero;
+  EXCEPTION WHEN division_by_zero THEN
+  END;
+  RETURN NULL;
+END $$;
+CREATE TRIGGER look AFTER INSERT ON att_man.log FOR EACH ROW EXECUTE FUNCTION att_man.look_too();
+TRUNCATE att_man.looked;
+WITH moved AS (UPDATE att_man.job SET status = 'c' WHERE status = 'b' AND id BETWEEN 7 AND 100 RETURNING id)
+  INSERT INTO att_man.log SELECT min(id) FROM moved;
+SELECT count(*) FROM att_man.job WHERE status = 'c' AND id BETWEEN 7 AND 100;
+SELECT rows FROM att_man.looked;
+SELECT * FROM att_man.seen();
+
 -- a step inside a step: a cascade, a trigger's own statement, an effect that looks
 CREATE TABLE att_man.child (id int PRIMARY KEY, job int REFERENCES att_man.job ON UPDATE CASCADE, status text DEFAULT 'a');
 SELECT ordflow.attach('att_man.child', 'att_man', 'status');

@@ -69,6 +69,28 @@ INSERT INTO att_mov.bill (id, status) VALUES (11, 'done');
 INSERT INTO att_mov.bill (id) VALUES (11);
 SELECT * FROM att_mov.history();
 
+-- so it is within one statement, whatever comes instead of the row
+CREATE TRIGGER skip BEFORE INSERT ON att_mov.paid FOR EACH ROW WHEN (NEW.note = 'skip') EXECUTE FUNCTION att_mov.skip();
+INSERT INTO att_mov.bill (id, note) VALUES (12, 'skip');
+MERGE INTO att_mov.bill b USING (VALUES (12), (50)) AS v (id) ON b.id = v.id
+  WHEN MATCHED THEN UPDATE SET status = 'paid' WHEN NOT MATCHED THEN INSERT (id, status) VALUES (v.id, 'paid');
+MERGE INTO att_mov.bill b USING (VALUES (12), (51)) AS v (id) ON b.id = v.id
+  WHEN MATCHED THEN UPDATE SET status = 'paid' WHEN NOT MATCHED THEN INSERT (id) VALUES (v.id);
+SELECT id, status, due > now() AS due FROM att_mov.bill WHERE id IN (12, 50, 51);
+SELECT * FROM att_mov.history();
+
+-- a foreign key that refuses the row while it moves
+CREATE TABLE att_mov.customer (id int PRIMARY KEY);
+INSERT INTO att_mov.customer VALUES (1);
+ALTER TABLE att_mov.bill ADD customer int REFERENCES att_mov.customer;
+UPDATE att_mov.bill SET status = 'paid', customer = 2 WHERE id = 51;
+INSERT INTO att_mov.bill (id, status) VALUES (52, 'paid');
+INSERT INTO att_mov.bill (id) VALUES (53);
+DO $$ BEGIN UPDATE att_mov.bill SET status = 'paid', customer = 2 WHERE id = 51; EXCEPTION WHEN foreign_key_violation THEN END $$;
+INSERT INTO att_mov.bill (id, status) VALUES (54, 'paid');
+UPDATE att_mov.bill SET status = 'paid', customer = 1 WHERE id = 51;
+SELECT * FROM att_mov.history();
+
 -- a trigger that moves another row while one is on its way
 CREATE FUNCTION att_mov.follow() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN IF NEW.id = 10 THEN UPDATE att_mov.bill SET status = 'paid' WHERE id = 11; END IF; RETURN NEW; END $$;

@@ -5,7 +5,8 @@
  * An UPDATE of many rows would spend most of its time on setting up one INSERT for each.  So its
  * rows are gathered and written 32 at a time, the last of them when its AFTER triggers are
  * through: nobody can have looked before.  Whatever else may look makes it write at once (a guard,
- * an effect, a trigger of the user's: see trigger.c).
+ * an effect, a trigger of the user's: see trigger.c), and so does a statement that writes to more
+ * than one table: triggers of the others run in between.
  *
  * Contexts: what is gathered has one of its own under that of the (sub)transaction, with which it
  * is forgotten after an error.
@@ -16,6 +17,7 @@
 #include "catalog/pg_type.h"
 #include "commands/sequence.h"
 #include "executor/executor.h"
+#include "parser/parsetree.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
@@ -59,11 +61,12 @@ typedef struct Batch
 {
 	MemoryContext context;		/* holds it */
 	ResourceOwner owner;
+	Oid			relid;			/* of the table whose rows they are */
 	Oid			sequence;
 	RowWriter	writer;
 } Batch;
 
-static bool in_statement = false;	/* whose AFTER triggers are running */
+static QueryDesc *statement = NULL; /* whose AFTER triggers are running, if it may gather */
 static Batch *batch = NULL;
 static ExecutorFinish_hook_type next_finish = NULL;
 
@@ -132,22 +135,35 @@ ordflow_history_write(const MachineStep *step)
 
 /* ---- gathering ---- */
 
+/* Is it the table that the statement updates?  Cascades bring rows of others. */
+static bool
+is_updated(const MachineTarget *target)
+{
+	const PlannedStmt *plan = statement->plannedstmt;
+	const RangeTblEntry *entry = rt_fetch(linitial_int(plan->resultRelations), plan->rtable);
+
+	return ordflow_machine_root(entry->relid) == ordflow_machine_root(target->relid);
+}
+
 /* False where nothing can be gathered. */
 static bool
-batch_begin(void)
+batch_begin(const MachineTarget *target)
 {
 	MemoryContext context;
 	MemoryContext old;
 	Batch	   *made;
 
+	if (statement == NULL || (batch == NULL && !is_updated(target)))
+		return false;
 	if (batch != NULL)
-		return batch->owner == CurrentResourceOwner;
+		return batch->owner == CurrentResourceOwner && batch->relid == target->relid;
 	context = AllocSetContextCreate(CurTransactionContext, "ordflow history",
 									ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(context);
 	made = palloc0(sizeof(Batch));
 	made->context = context;
 	made->owner = CurrentResourceOwner;
+	made->relid = target->relid;
 	made->sequence = history_sequence();
 	ordflow_rows_begin(&made->writer, &history_table);
 	MemoryContextSwitchTo(old);
@@ -168,7 +184,7 @@ ordflow_history_add(const MachineStep *step, const char *table)
 	bool		nulls[HISTORY_COLUMNS];
 	MemoryContext old;
 
-	if (!in_statement || !batch_begin())
+	if (!batch_begin(step->target))
 	{
 		ordflow_history_write(step);
 		return;
@@ -190,6 +206,8 @@ ordflow_history_flush(void)
 
 	if (done == NULL)
 		return;
+	if (done->owner != CurrentResourceOwner)
+		elog(ERROR, "the history of an UPDATE is to be written by another");
 	batch = NULL;
 	old = MemoryContextSwitchTo(done->context);
 	ordflow_rows_end(&done->writer);
@@ -197,16 +215,23 @@ ordflow_history_flush(void)
 	MemoryContextDelete(done->context);
 }
 
+static bool
+may_gather(const QueryDesc *query)
+{
+	return query->operation == CMD_UPDATE && !query->plannedstmt->hasModifyingCTE &&
+		query->plannedstmt->resultRelations != NIL;
+}
+
 /* AFTER triggers run in here, and statements of theirs have their own turn. */
 static void
 finish_statement(QueryDesc *query)
 {
 	Batch	   *outer = batch;
-	bool		outer_in_statement = in_statement;
+	QueryDesc  *outer_statement = statement;
 
 	ordflow_move_statement_ended();
 	batch = NULL;
-	in_statement = true;
+	statement = may_gather(query) ? query : NULL;
 	PG_TRY();
 	{
 		next_finish(query);
@@ -216,7 +241,7 @@ finish_statement(QueryDesc *query)
 	PG_FINALLY();
 	{
 		batch = outer;
-		in_statement = outer_in_statement;
+		statement = outer_statement;
 	}
 	PG_END_TRY();
 }

@@ -237,9 +237,9 @@ extern void ordflow_history_init(void);
 /* ---- move.c: rows on their way from one partition to another ---- */
 
 /* From the BEFORE triggers: of an UPDATE, of the DELETE that may follow, of the INSERT after it. */
-extern void ordflow_move_updating(Relation partition, ItemPointer row);
+extern void ordflow_move_updating(Relation partition, ItemPointer row, uint64 key_hash);
 extern void ordflow_move_deleting(Relation partition, ItemPointer row);
-extern bool ordflow_move_inserting(void);
+extern bool ordflow_move_inserting(uint64 key_hash);
 
 /* From the AFTER trigger of the DELETE: has the row moved? */
 extern bool ordflow_move_deleted(Relation partition, ItemPointer row);

@@ -16,6 +16,7 @@
 #include "utils/datetime.h"
 #include "utils/datum.h"
 #include "utils/fmgrprotos.h"
+#include "utils/guc.h"
 #include "utils/json.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
@@ -50,7 +51,38 @@ column_type(const MachineTarget *target, int i)
 
 /* ---- texts ---- */
 
-/* Points in time are written alike whatever the settings of a session. */
+/* Types that no setting of a session writes in another way. */
+static bool
+is_plain_type(Oid type)
+{
+	static const Oid types[] = {INT8OID, INT4OID, INT2OID, TEXTOID, VARCHAROID, UUIDOID, BPCHAROID,
+	NUMERICOID, BOOLOID, OIDOID, NAMEOID, INETOID, CIDROID, MACADDROID};
+
+	for (int i = 0; i < lengthof(types); i++)
+		if (type == types[i])
+			return true;
+	return get_typtype(type) == TYPTYPE_ENUM;
+}
+
+/* As one and the same session would write it, so that it is the same key for all. */
+static char *
+pinned_text(Oid output, Datum value)
+{
+	static const char *const settings[][2] = {
+		{"DateStyle", "ISO, YMD"}, {"IntervalStyle", "postgres"}, {"TimeZone", "UTC"},
+		{"extra_float_digits", "1"}, {"bytea_output", "hex"}, {"lc_monetary", "C"}
+	};
+	int			level = NewGUCNestLevel();
+	char	   *text;
+
+	for (int i = 0; i < lengthof(settings); i++)
+		set_config_option(settings[i][0], settings[i][1], PGC_USERSET, PGC_S_SESSION,
+						  GUC_ACTION_SAVE, true, 0, false);
+	text = OidOutputFunctionCall(output, value);
+	AtEOXact_GUC(true, level);
+	return text;
+}
+
 static char *
 value_text(Oid type, Datum value)
 {
@@ -63,7 +95,7 @@ value_text(Oid type, Datum value)
 		return pstrdup(JsonEncodeDateTime(buffer, value, type,
 										  type == TIMESTAMPTZOID ? &utc : NULL));
 	getTypeOutputInfo(type, &output, &varlena);
-	return OidOutputFunctionCall(output, value);
+	return is_plain_type(type) ? OidOutputFunctionCall(output, value) : pinned_text(output, value);
 }
 
 char *

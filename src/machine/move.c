@@ -32,11 +32,16 @@ typedef struct Place
 	uint32		offset;
 } Place;
 
+/* Of more machines on one table the keys are not compared. */
+#define HASHES_MAX 4
+
 /* By depth: the row that is being updated. */
 typedef struct Update
 {
 	Place		place;			/* partition invalid: none */
 	int			ninserts;		/* BEFORE INSERT triggers of ours that are still to come */
+	uint64		hashes[HASHES_MAX]; /* of its new key, for each machine */
+	int			nhashes;
 } Update;
 
 /* A row that has been taken from its partition. */
@@ -44,6 +49,7 @@ typedef struct Moved
 {
 	Place		place;
 	int			ntriggers;		/* AFTER DELETE triggers of ours that are still to come */
+	bool		arrives;		/* no trigger has skipped its INSERT */
 	SubTransactionId subid;
 } Moved;
 
@@ -92,15 +98,22 @@ update_at(int depth)
 	return &updates[depth];
 }
 
+/* Each machine of the table says it of the same row. */
 void
-ordflow_move_updating(Relation partition, ItemPointer row)
+ordflow_move_updating(Relation partition, ItemPointer row, uint64 key_hash)
 {
 	Update	   *update = update_at(trigger_depth());
+	Place		place = place_of(partition, row);
 
 	if (update == NULL)
 		return;
-	update->place = place_of(partition, row);
+	if (memcmp(&update->place, &place, sizeof(Place)) != 0 || update->ninserts > 0)
+		update->nhashes = 0;
+	update->place = place;
 	update->ninserts = 0;
+	if (update->nhashes < HASHES_MAX)
+		update->hashes[update->nhashes] = key_hash;
+	update->nhashes++;
 }
 
 static void
@@ -120,6 +133,7 @@ note_moved(const Place *place)
 	if (!found)
 	{
 		entry->ntriggers = 0;
+		entry->arrives = false;
 		entry->subid = GetCurrentSubTransactionId();
 	}
 	entry->ntriggers++;
@@ -137,14 +151,29 @@ ordflow_move_deleting(Relation partition, ItemPointer row)
 	note_moved(&place);
 }
 
+/* Has the row that is being updated that key? */
+static bool
+has_key(const Update *update, uint64 key_hash)
+{
+	for (int i = 0; i < Min(update->nhashes, HASHES_MAX); i++)
+		if (update->hashes[i] == key_hash)
+			return true;
+	return update->nhashes > HASHES_MAX;
+}
+
+/* Where a trigger has skipped the INSERT of a moving row, that of another may come instead. */
 bool
-ordflow_move_inserting(void)
+ordflow_move_inserting(uint64 key_hash)
 {
 	Update	   *update = update_at(trigger_depth());
+	Moved	   *entry;
 
-	if (update == NULL || update->ninserts == 0)
+	if (update == NULL || update->ninserts == 0 || !has_key(update, key_hash))
 		return false;
 	update->ninserts--;
+	entry = moved == NULL ? NULL : hash_search(moved, &update->place, HASH_FIND, NULL);
+	if (entry != NULL)
+		entry->arrives = true;
 	return true;
 }
 
@@ -153,12 +182,11 @@ ordflow_move_deleted(Relation partition, ItemPointer row)
 {
 	Place		place = place_of(partition, row);
 	Moved	   *entry = moved == NULL ? NULL : hash_search(moved, &place, HASH_FIND, NULL);
+	bool		arrives = entry != NULL && entry->arrives;
 
-	if (entry == NULL)
-		return false;
-	if (--entry->ntriggers == 0)
+	if (entry != NULL && --entry->ntriggers == 0)
 		hash_search(moved, &place, HASH_REMOVE, NULL);
-	return true;
+	return arrives;
 }
 
 /* ---- from AFTER DELETE to AFTER INSERT ---- */
@@ -274,6 +302,7 @@ subtransaction_ended(SubXactEvent event, SubTransactionId mine, SubTransactionId
 	if (event != SUBXACT_EVENT_ABORT_SUB)
 		return;
 	ordflow_move_statement_ended();
+	ordflow_move_triggers_ended();
 	if (moved == NULL)
 		return;
 	hash_seq_init(&scan, moved);

@@ -23,6 +23,7 @@
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_trigger.h"
 #include "commands/trigger.h"
+#include "common/hashfn.h"
 #include "executor/spi.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
@@ -333,6 +334,19 @@ set_due(const RowChange *change)
 	return row;
 }
 
+/* Of the machine's key in the new row. */
+static uint64
+key_hash(const RowChange *change)
+{
+	bool		isnull;
+	Datum		key = row_key(change, change->row, &isnull);
+	const char *text = isnull ? "" : ordflow_machine_key_text(change->target, key);
+	const char *column = change->target->state_column;
+
+	return hash_combine64(hash_bytes_extended((const unsigned char *) text, strlen(text), 0),
+						  hash_bytes_extended((const unsigned char *) column, strlen(column), 0));
+}
+
 Datum
 ordflow_machine_due(PG_FUNCTION_ARGS)
 {
@@ -349,13 +363,14 @@ ordflow_machine_due(PG_FUNCTION_ARGS)
 		ordflow_move_deleting(trigger->tg_relation, &trigger->tg_trigtuple->t_self);
 		return PointerGetDatum(trigger->tg_trigtuple);
 	}
-	/* what moves has been given its deadline by the UPDATE */
-	if (attached->target->partitioned && TRIGGER_FIRED_BY_INSERT(trigger->tg_event) &&
-		ordflow_move_inserting())
-		return PointerGetDatum(trigger->tg_trigtuple);
-	if (attached->target->partitioned && TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
-		ordflow_move_updating(trigger->tg_relation, &trigger->tg_trigtuple->t_self);
 	change = read_change(fcinfo);
+	/* what moves has been given its deadline by the UPDATE */
+	if (attached->target->partitioned && !change.updates &&
+		ordflow_move_inserting(key_hash(&change)))
+		return PointerGetDatum(change.row);
+	if (attached->target->partitioned && change.updates)
+		ordflow_move_updating(trigger->tg_relation, &trigger->tg_trigtuple->t_self,
+							  key_hash(&change));
 	return PointerGetDatum(attached->due_attnum > 0 ? set_due(&change) : change.row);
 }
 
