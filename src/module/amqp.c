@@ -16,9 +16,15 @@
  *
  * Two connections: a broker that is short of memory stops those that publish, and what has
  * come due must be acknowledged all the same.
+ *
+ * Every wait but that of the login goes by steps, which ask whether to go on: whoever wants the
+ * process to leave must not wait for the broker.  So frames are read one by one.
  */
 #include "timer/driver.h"
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
 #include <time.h>
 
 #include <amqp.h>
@@ -28,10 +34,14 @@
 #define BUCKETS 64
 #define EXACT_BUCKETS 16		/* of 1, 2, 3 ... ms; then each 1.456 times the last, to 12 days */
 #define BUCKET_GROWTH_PERMILLE 456
-#define CHUNK_MAX 1000			/* messages for whose confirmation put() waits together */
+#define CHUNK_MAX 200			/* messages for whose confirmation put() waits together */
 #define PREFETCH 500
 #define FRAME_MAX 131072
 #define HEARTBEAT_MIN 20		/* s: idle() comes every 10 s */
+#define WAIT_STEP_MS 100
+#define BODY_MAX (16 * 1024 * 1024)
+#define EARLY_MS 1000			/* clocks differ; beyond that a message has been sent back early */
+#define EARLY_MAX 100
 #define FIRE_EXPIRES_MS INT64CONST(604800000)
 #define SLACK_MS INT64CONST(60000)	/* how long a queue outlives the use that we make of it */
 #define NAME_MAX_LENGTH 255
@@ -43,6 +53,17 @@ typedef struct Bucket
 	int64		ms;
 	int64		declared;		/* on clock_ms(); 0: not by this connection */
 } Bucket;
+
+/* The message that is being read, which comes in several frames. */
+typedef struct Incoming
+{
+	bool		begun;
+	int64		since;			/* on clock_ms() */
+	uint64		tag;
+	char	   *body;			/* NULL: its header has not come */
+	size_t		size;
+	size_t		got;
+} Incoming;
 
 typedef struct Amqp
 {
@@ -56,6 +77,8 @@ typedef struct Amqp
 	char	  **taken;			/* what the last poll() has handed out */
 	int			ntaken;
 	int			taken_max;
+	Incoming	incoming;
+	int			nearly;			/* messages that came back before their queue's time was up */
 } Amqp;
 
 /* A message that has waited and is not due yet. */
@@ -86,8 +109,8 @@ static const struct
 	{AMQP_NOT_ALLOWED, true, "Check the option vhost, and that the user may use that vhost."},
 	{AMQP_PRECONDITION_FAILED, true, "Somebody else has a queue of this name, or a policy or a "
 	"limit of the vhost forbids ours: delete the queue, or set another prefix for the server."},
-	{AMQP_RESOURCE_LOCKED, true, "Somebody else uses a queue of this name exclusively: set "
-	"another prefix for the server."},
+	{AMQP_RESOURCE_LOCKED, true, "Another driver, or a copy of this database, uses the same names "
+	"at this broker: set another prefix for the server."},
 	{AMQP_NO_ROUTE, false, "Somebody has deleted a queue of ordflow; it is declared again."}
 };
 
@@ -201,6 +224,47 @@ sent(int status, ModuleError *error)
 	return status == AMQP_STATUS_OK || fail_by_status(status, error);
 }
 
+/* ---- frames ---- */
+
+/* The next frame, until that time on clock_ms(). */
+static bool
+wait_frame(Amqp *amqp, amqp_connection_state_t connection, amqp_frame_t *frame, int64 until,
+		   ModuleError *error)
+{
+	for (;;)
+	{
+		int64		left = until - clock_ms();
+		int64		step = Min(Max(left, 0), WAIT_STEP_MS);
+		struct timeval wait = {.tv_sec = 0,.tv_usec = step * 1000};
+		int			status = amqp_simple_wait_frame_noblock(connection, frame, &wait);
+
+		if (status != AMQP_STATUS_TIMEOUT)
+			return sent(status, error);
+		if (amqp->config->cancelled && amqp->config->cancelled())
+			return module_fail(error, false, NULL, "given up waiting for the broker");
+		if (left <= 0)
+			return fail_by_status(AMQP_STATUS_TIMEOUT, error);
+	}
+}
+
+/* Sends a method and waits for the answer; nothing else is under way on the connection. */
+static bool
+call(Amqp *amqp, amqp_connection_state_t connection, amqp_method_number_t method, void *arguments,
+	 amqp_method_number_t expected, ModuleError *error)
+{
+	int64		until = clock_ms() + timeout(amqp).tv_sec * 1000;
+	amqp_frame_t frame;
+
+	if (!sent(amqp_send_method(connection, CHANNEL, method, arguments), error))
+		return false;
+	do
+	{
+		if (!wait_frame(amqp, connection, &frame, until, error))
+			return false;
+	} while (frame.frame_type != AMQP_FRAME_METHOD);
+	return frame.payload.method.id == expected || fail_by_method(&frame.payload.method, error);
+}
+
 /* ---- connections ---- */
 
 static void
@@ -209,6 +273,13 @@ forget_taken(Amqp *amqp)
 	for (int i = 0; i < amqp->ntaken; i++)
 		free(amqp->taken[i]);
 	amqp->ntaken = 0;
+}
+
+static void
+forget_incoming(Amqp *amqp)
+{
+	free(amqp->incoming.body);
+	amqp->incoming = (Incoming) {0};
 }
 
 static void
@@ -223,12 +294,14 @@ static void
 disconnect(Amqp *amqp)
 {
 	forget_taken(amqp);
+	forget_incoming(amqp);
 	close_connection(&amqp->consumer);
 	close_connection(&amqp->publisher);
 	for (int i = 0; i < BUCKETS; i++)
 		amqp->buckets[i].declared = 0;
 	amqp->published = 0;
 	amqp->taken_tag = 0;
+	amqp->nearly = 0;
 }
 
 static amqp_socket_t *
@@ -271,16 +344,28 @@ login(Amqp *amqp, amqp_connection_state_t connection, ModuleError *error)
 	notify.value.value.boolean = 1;
 	capabilities.value.kind = AMQP_FIELD_KIND_TABLE;
 	capabilities.value.value.table = (amqp_table_t) {.num_entries = 1,.entries = &notify};
-	if (heartbeat > 0)
-		heartbeat = Max(heartbeat, HEARTBEAT_MIN);
+	heartbeat = Max(heartbeat, HEARTBEAT_MIN);
 	if (!succeeded(amqp_login_with_properties(connection, module_option(amqp->config, "vhost"),
 											  CHANNEL, FRAME_MAX, heartbeat, &properties,
 											  AMQP_SASL_METHOD_PLAIN,
 											  username ? username : "guest",
 											  password ? password : "guest"), error))
 		return false;
-	amqp_channel_open(connection, CHANNEL);
-	return succeeded(amqp_get_rpc_reply(connection), error);
+	return call(amqp, connection, AMQP_CHANNEL_OPEN_METHOD, &(amqp_channel_open_t) {0},
+				AMQP_CHANNEL_OPEN_OK_METHOD, error);
+}
+
+/* Writing waits for a broker that has stopped reading: the system gives up in time. */
+static bool
+limit_writes(Amqp *amqp, amqp_connection_state_t connection, ModuleError *error)
+{
+	unsigned int ms = timeout(amqp).tv_sec * 1000;
+	int			on = 1;
+	int			fd = amqp_get_sockfd(connection);
+
+	return (setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof(ms)) == 0 &&
+			setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on)) == 0) ||
+		module_fail(error, false, NULL, "the socket takes no limits");
 }
 
 /* A connection with its channel open; NULL with the error. */
@@ -302,7 +387,8 @@ open_connection(Amqp *amqp, ModuleError *error)
 		(socket = new_socket(amqp, connection, error)) != NULL)
 	{
 		status = amqp_socket_open_noblock(socket, host, port, &limit);
-		if (status == AMQP_STATUS_OK && login(amqp, connection, error))
+		if (status == AMQP_STATUS_OK && limit_writes(amqp, connection, error) &&
+			login(amqp, connection, error))
 			return connection;
 		if (status != AMQP_STATUS_OK)
 			(void) module_fail(error, false, NULL, "no connection to the broker at %s port %d: %s",
@@ -349,22 +435,38 @@ text_argument(const char *key, amqp_bytes_t value)
 }
 
 static bool
-declare(amqp_connection_state_t connection, amqp_bytes_t name, int n,
+declare(Amqp *amqp, amqp_connection_state_t connection, amqp_bytes_t name, int n,
 		amqp_table_entry_t *arguments, ModuleError *error)
 {
-	amqp_table_t table = {.num_entries = n,.entries = arguments};
+	amqp_queue_declare_t queue = {
+		.queue = name,.durable = 1,.arguments = {.num_entries = n,.entries = arguments}
+	};
 
-	amqp_queue_declare(connection, CHANNEL, name, 0, 1, 0, 0, table);
-	return succeeded(amqp_get_rpc_reply(connection), error);
+	return call(amqp, connection, AMQP_QUEUE_DECLARE_METHOD, &queue,
+				AMQP_QUEUE_DECLARE_OK_METHOD, error);
+}
+
+/* Ours as long as the connection lasts, and nobody else's: whose queues the others are. */
+static bool
+declare_owner(Amqp *amqp, amqp_bytes_t name, ModuleError *error)
+{
+	amqp_queue_declare_t queue = {.queue = name,.exclusive = 1,.auto_delete = 1};
+
+	return call(amqp, amqp->publisher, AMQP_QUEUE_DECLARE_METHOD, &queue,
+				AMQP_QUEUE_DECLARE_OK_METHOD, error);
 }
 
 static bool
 declare_fire(Amqp *amqp, ModuleError *error)
 {
 	char		name[NAME_MAX_LENGTH + 1];
-	amqp_table_entry_t arguments[] = {number_argument("x-expires", FIRE_EXPIRES_MS)};
+	amqp_table_entry_t arguments[] = {
+		number_argument("x-expires", FIRE_EXPIRES_MS),
+		text_argument("x-queue-type", amqp_cstring_bytes("classic"))
+	};
 
-	return declare(amqp->consumer, fire_name(amqp, name), lengthof(arguments), arguments, error);
+	return declare(amqp, amqp->consumer, fire_name(amqp, name), lengthof(arguments), arguments,
+				   error);
 }
 
 /*
@@ -384,11 +486,12 @@ require_bucket(Amqp *amqp, Bucket *bucket, ModuleError *error)
 		amqp_table_entry_t arguments[] = {
 			number_argument("x-message-ttl", bucket->ms),
 			number_argument("x-expires", 2 * bucket->ms + SLACK_MS),
+			text_argument("x-queue-type", amqp_cstring_bytes("classic")),
 			text_argument("x-dead-letter-exchange", amqp_empty_bytes),
 			text_argument("x-dead-letter-routing-key", fire_name(amqp, fire))
 		};
 
-		if (!declare(amqp->publisher, bucket_name(amqp, bucket, name), lengthof(arguments),
+		if (!declare(amqp, amqp->publisher, bucket_name(amqp, bucket, name), lengthof(arguments),
 					 arguments, error))
 			return false;
 	}
@@ -400,8 +503,8 @@ require_bucket(Amqp *amqp, Bucket *bucket, ModuleError *error)
 static bool
 delete_queue(Amqp *amqp, amqp_bytes_t name, ModuleError *error)
 {
-	amqp_queue_delete(amqp->publisher, CHANNEL, name, 0, 0);
-	return succeeded(amqp_get_rpc_reply(amqp->publisher), error);
+	return call(amqp, amqp->publisher, AMQP_QUEUE_DELETE_METHOD,
+				&(amqp_queue_delete_t) {.queue = name}, AMQP_QUEUE_DELETE_OK_METHOD, error);
 }
 
 static bool
@@ -432,30 +535,35 @@ bucket_for(Amqp *amqp, int64 delay_ms)
 }
 
 static bool
-publish(Amqp *amqp, const Message *message, int64 now, ModuleError *error)
+publish_text(Amqp *amqp, amqp_bytes_t queue, const char *text, ModuleError *error)
 {
-	Bucket	   *bucket = bucket_for(amqp, message->due - now);
-	char		name[NAME_MAX_LENGTH + 1];
-	char		stack[512];
-	char	   *body = stack;
-	size_t		size = strlen(message->item) + 32;
 	amqp_basic_properties_t properties = {
 		._flags = AMQP_BASIC_DELIVERY_MODE_FLAG,.delivery_mode = TRANSIENT
 	};
-	int			status;
 
-	if (!require_bucket(amqp, bucket, error))
-		return false;
+	amqp->published++;
+	return sent(amqp_basic_publish(amqp->publisher, CHANNEL, amqp_empty_bytes, queue, 1, 0,
+								   &properties, amqp_cstring_bytes(text)), error);
+}
+
+/* The text is "<due> <when it comes back> <item>". */
+static bool
+publish(Amqp *amqp, const Message *message, const Bucket *bucket, int64 now, ModuleError *error)
+{
+	char		name[NAME_MAX_LENGTH + 1];
+	char		stack[512];
+	char	   *body = stack;
+	size_t		size = strlen(message->item) + 64;
+	bool		done;
+
 	if (size > sizeof(stack) && (body = malloc(size)) == NULL)
 		return module_fail(error, false, NULL, "out of memory");
-	snprintf(body, size, INT64_FORMAT " %s", message->due, message->item);
-	status = amqp_basic_publish(amqp->publisher, CHANNEL, amqp_empty_bytes,
-								bucket_name(amqp, bucket, name), 1, 0, &properties,
-								amqp_cstring_bytes(body));
+	snprintf(body, size, INT64_FORMAT " " INT64_FORMAT " %s", message->due, now + bucket->ms,
+			 message->item);
+	done = publish_text(amqp, bucket_name(amqp, bucket, name), body, error);
 	if (body != stack)
 		free(body);
-	amqp->published++;
-	return sent(status, error);
+	return done;
 }
 
 /* Marks what an answer confirms; how many that are. */
@@ -483,18 +591,14 @@ static bool
 wait_confirmed(Amqp *amqp, uint64 first, int n, ModuleError *error)
 {
 	bool		confirmed[CHUNK_MAX] = {false};
-	struct timeval limit = timeout(amqp);
-	int64		until = clock_ms() + limit.tv_sec * 1000;
+	int64		until = clock_ms() + timeout(amqp).tv_sec * 1000;
 
 	for (int left = n; left > 0;)
 	{
-		int64		ms = Max(until - clock_ms(), 0);
-		struct timeval wait = {.tv_sec = ms / 1000,.tv_usec = ms % 1000 * 1000};
 		amqp_frame_t frame;
-		int			status = amqp_simple_wait_frame_noblock(amqp->publisher, &frame, &wait);
 
-		if (status != AMQP_STATUS_OK)
-			return fail_by_status(status, error);
+		if (!wait_frame(amqp, amqp->publisher, &frame, until, error))
+			return false;
 		if (frame.frame_type != AMQP_FRAME_METHOD)
 			continue;
 		if (frame.payload.method.id != AMQP_BASIC_ACK_METHOD)
@@ -505,22 +609,28 @@ wait_confirmed(Amqp *amqp, uint64 first, int n, ModuleError *error)
 	return true;
 }
 
+/* All queues before all messages: an answer must not come among confirmations. */
+static bool
+publish_chunk(Amqp *amqp, const Message *messages, int n, ModuleError *error)
+{
+	uint64		first = amqp->published + 1;
+	int64		now = epoch_ms();
+
+	for (int i = 0; i < n; i++)
+		if (!require_bucket(amqp, bucket_for(amqp, messages[i].due - now), error))
+			return false;
+	for (int i = 0; i < n; i++)
+		if (!publish(amqp, &messages[i], bucket_for(amqp, messages[i].due - now), now, error))
+			return false;
+	return wait_confirmed(amqp, first, n, error);
+}
+
 static bool
 publish_all(Amqp *amqp, const Message *messages, int n, ModuleError *error)
 {
-	for (int done = 0; done < n;)
-	{
-		int			chunk = Min(n - done, CHUNK_MAX);
-		uint64		first = amqp->published + 1;
-		int64		now = epoch_ms();
-
-		for (int i = 0; i < chunk; i++)
-			if (!publish(amqp, &messages[done + i], now, error))
-				return false;
-		if (!wait_confirmed(amqp, first, chunk, error))
+	for (int done = 0; done < n; done += CHUNK_MAX)
+		if (!publish_chunk(amqp, &messages[done], Min(n - done, CHUNK_MAX), error))
 			return false;
-		done += chunk;
-	}
 	return true;
 }
 
@@ -549,26 +659,40 @@ static bool
 start_publisher(Amqp *amqp, ModuleError *error)
 {
 	amqp->publisher = open_connection(amqp, error);
-	if (amqp->publisher == NULL)
-		return false;
-	amqp_confirm_select(amqp->publisher, CHANNEL);
-	return succeeded(amqp_get_rpc_reply(amqp->publisher), error);
+	return amqp->publisher != NULL &&
+		call(amqp, amqp->publisher, AMQP_CONFIRM_SELECT_METHOD, &(amqp_confirm_select_t) {0},
+			 AMQP_CONFIRM_SELECT_OK_METHOD, error);
+}
+
+/*
+ * Nobody else deletes our queues, and we his, and the broker takes messages: what waits in
+ * the queues stays there until then.
+ */
+static bool
+become_owner(Amqp *amqp, ModuleError *error)
+{
+	char		name[NAME_MAX_LENGTH + 1];
+	amqp_bytes_t queue;
+
+	snprintf(name, sizeof(name), "%sowner", amqp->name_space);
+	queue = amqp_cstring_bytes(name);
+	return declare_owner(amqp, queue, error) && publish_text(amqp, queue, "", error) &&
+		wait_confirmed(amqp, amqp->published, 1, error);
 }
 
 static bool
 start_consumer(Amqp *amqp, ModuleError *error)
 {
 	char		name[NAME_MAX_LENGTH + 1];
+	amqp_basic_qos_t qos = {.prefetch_count = PREFETCH};
+	amqp_basic_consume_t consume = {.queue = fire_name(amqp, name)};
 
 	amqp->consumer = open_connection(amqp, error);
-	if (amqp->consumer == NULL || !declare_fire(amqp, error))
-		return false;
-	amqp_basic_qos(amqp->consumer, CHANNEL, 0, PREFETCH, 0);
-	if (!succeeded(amqp_get_rpc_reply(amqp->consumer), error))
-		return false;
-	amqp_basic_consume(amqp->consumer, CHANNEL, fire_name(amqp, name), amqp_empty_bytes,
-					   0, 0, 0, amqp_empty_table);
-	return succeeded(amqp_get_rpc_reply(amqp->consumer), error);
+	return amqp->consumer != NULL && declare_fire(amqp, error) &&
+		call(amqp, amqp->consumer, AMQP_BASIC_QOS_METHOD, &qos, AMQP_BASIC_QOS_OK_METHOD,
+			 error) &&
+		call(amqp, amqp->consumer, AMQP_BASIC_CONSUME_METHOD, &consume,
+			 AMQP_BASIC_CONSUME_OK_METHOD, error);
 }
 
 /*
@@ -583,7 +707,8 @@ amqp_connect(void *state, ModuleError *error)
 	disconnect(amqp);
 	if (strlen(amqp->name_space) + 32 > NAME_MAX_LENGTH)
 		return module_fail(error, true, "Set a shorter one.", "the option \"prefix\" is too long");
-	if (start_publisher(amqp, error) && delete_queues(amqp, error) && start_consumer(amqp, error))
+	if (start_publisher(amqp, error) && become_owner(amqp, error) &&
+		delete_queues(amqp, error) && start_consumer(amqp, error))
 		return true;
 	disconnect(amqp);
 	return false;
@@ -622,47 +747,111 @@ amqp_put(void *state, const Deadline *deadlines, int n, ModuleError *error)
 	return done;
 }
 
+static bool
+read_header(Incoming *incoming, const amqp_frame_t *frame, ModuleError *error)
+{
+	uint64		size = frame->payload.properties.body_size;
+
+	if (size > BODY_MAX)
+		return module_fail(error, true, "Let nobody else send to the queues of ordflow.",
+						   "a message of " UINT64_FORMAT " bytes has come", size);
+	incoming->size = size;
+	incoming->body = malloc(size + 1);
+	return incoming->body != NULL || module_fail(error, false, NULL, "out of memory");
+}
+
+static bool
+read_body(Incoming *incoming, const amqp_frame_t *frame, ModuleError *error)
+{
+	const amqp_bytes_t *part = &frame->payload.body_fragment;
+
+	if (incoming->body == NULL || part->len > incoming->size - incoming->got)
+		return module_fail(error, false, NULL, "the broker sends a message in disorder");
+	memcpy(incoming->body + incoming->got, part->bytes, part->len);
+	incoming->got += part->len;
+	return true;
+}
+
+/* Takes one frame of what is coming. */
+static bool
+read_frame(Amqp *amqp, const amqp_frame_t *frame, ModuleError *error)
+{
+	Incoming   *incoming = &amqp->incoming;
+
+	if (frame->frame_type == AMQP_FRAME_METHOD)
+	{
+		if (frame->payload.method.id != AMQP_BASIC_DELIVER_METHOD)
+			return fail_by_method(&frame->payload.method, error);
+		forget_incoming(amqp);
+		incoming->begun = true;
+		incoming->since = clock_ms();
+		incoming->tag = ((amqp_basic_deliver_t *) frame->payload.method.decoded)->delivery_tag;
+		return true;
+	}
+	if (frame->frame_type == AMQP_FRAME_HEADER && incoming->begun && incoming->body == NULL)
+		return read_header(incoming, frame, error);
+	if (frame->frame_type == AMQP_FRAME_BODY)
+		return read_body(incoming, frame, error);
+	return true;
+}
+
+/* A policy that cuts our queues sends messages back at once, again and again. */
+static bool
+count_early(Amqp *amqp, int64 back, ModuleError *error)
+{
+	if (back <= epoch_ms() + EARLY_MS || ++amqp->nearly <= EARLY_MAX)
+		return true;
+	return module_fail(error, true, "See rabbitmqctl list_policies: none that limits length or age "
+					   "may hold for the queues of ordflow.",
+					   "the broker sends messages back before their time");
+}
+
+/* Makes a message of what is complete. */
+static bool
+take_incoming(Amqp *amqp, Hop *message, ModuleError *error)
+{
+	char	   *body = amqp->incoming.body;
+	char	   *end;
+	int64		back;
+
+	amqp->incoming.body = NULL;
+	body[amqp->incoming.size] = '\0';
+	message->tag = amqp->incoming.tag;
+	message->due = strtoll(body, &end, 10);
+	back = strtoll(end, &end, 10);
+	memmove(body, *end == ' ' ? end + 1 : end, strlen(*end == ' ' ? end + 1 : end) + 1);
+	message->item = body;
+	forget_incoming(amqp);
+	return count_early(amqp, back, error);
+}
+
 /*
- * The next message that has come; *item is NULL where there is none.  The item is the caller's
- * to free.
+ * The next message that has come whole; *item is NULL where there is none.  The item is the
+ * caller's to free.
  */
 static bool
 next_message(Amqp *amqp, Hop *message, ModuleError *error)
 {
+	const Incoming *incoming = &amqp->incoming;
 	struct timeval at_once = {0};
-	amqp_envelope_t envelope;
-	amqp_frame_t frame;
-	amqp_rpc_reply_t reply;
-	char	   *body;
 
 	message->item = NULL;
-	amqp_maybe_release_buffers(amqp->consumer);
-	reply = amqp_consume_message(amqp->consumer, &envelope, &at_once, 0);
-	if (reply.reply_type == AMQP_RESPONSE_LIBRARY_EXCEPTION)
+	for (;;)
 	{
-		if (reply.library_error == AMQP_STATUS_TIMEOUT)
-			return true;
-		if (reply.library_error == AMQP_STATUS_UNEXPECTED_STATE &&
-			amqp_simple_wait_frame_noblock(amqp->consumer, &frame, &at_once) == AMQP_STATUS_OK &&
-			frame.frame_type == AMQP_FRAME_METHOD)
-			return fail_by_method(&frame.payload.method, error);
-	}
-	if (!succeeded(reply, error))
-		return false;
-	body = malloc(envelope.message.body.len + 1);
-	if (body != NULL)
-	{
-		char	   *end;
+		amqp_frame_t frame;
+		int			status;
 
-		memcpy(body, envelope.message.body.bytes, envelope.message.body.len);
-		body[envelope.message.body.len] = '\0';
-		message->tag = envelope.delivery_tag;
-		message->due = strtoll(body, &end, 10);
-		memmove(body, *end == ' ' ? end + 1 : end, strlen(*end == ' ' ? end + 1 : end) + 1);
-		message->item = body;
+		amqp_maybe_release_buffers(amqp->consumer);
+		status = amqp_simple_wait_frame_noblock(amqp->consumer, &frame, &at_once);
+		if (status == AMQP_STATUS_TIMEOUT)
+			return !incoming->begun ||
+				clock_ms() - incoming->since < timeout(amqp).tv_sec * 1000 ||
+				module_fail(error, false, NULL, "the broker does not go on with a message");
+		if (!sent(status, error) || !read_frame(amqp, &frame, error))
+			return false;
+		if (incoming->body != NULL && incoming->got == incoming->size)
+			return take_incoming(amqp, message, error);
 	}
-	amqp_destroy_envelope(&envelope);
-	return body != NULL || module_fail(error, false, NULL, "out of memory");
 }
 
 /* What is not due yet waits again; then the broker may forget it as it was. */
@@ -709,7 +898,10 @@ take_messages(Amqp *amqp, const char **items, int max, Hop *hops, int *nhops, Mo
 		Hop			message;
 
 		if (!next_message(amqp, &message, error))
+		{
+			free(message.item);
 			return false;
+		}
 		if (message.item == NULL)
 			return true;
 		if (message.due > epoch_ms())
@@ -778,6 +970,9 @@ amqp_idle(void *state, ModuleError *error)
 
 	if (!require_connection(amqp, error))
 		return false;
+	if (amqp->incoming.begun &&
+		clock_ms() - amqp->incoming.since >= timeout(amqp).tv_sec * 1000)
+		return module_fail(error, false, NULL, "the broker does not go on with a message");
 	status = amqp_simple_wait_frame_noblock(amqp->publisher, &frame, &at_once);
 	if (status == AMQP_STATUS_OK && frame.frame_type == AMQP_FRAME_METHOD)
 		return fail_by_method(&frame.payload.method, error);
@@ -791,6 +986,7 @@ amqp_clear(void *state, ModuleError *error)
 	Amqp	   *amqp = state;
 
 	forget_taken(amqp);
+	forget_incoming(amqp);
 	close_connection(&amqp->consumer);
 	if (amqp->publisher == NULL && !start_publisher(amqp, error))
 	{
@@ -812,6 +1008,7 @@ amqp_close(void *state)
 
 static const TimerDriver driver = {
 	.name = "amqp",
+	.adds = true,
 	.open = amqp_open,
 	.connect = amqp_connect,
 	.put = amqp_put,

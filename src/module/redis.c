@@ -6,13 +6,20 @@
  * its channel of expired keys when it has removed one.  Pub/Sub keeps nothing: what is told
  * while nobody listens is lost, so the core publishes everything again after each connect().
  *
- * Two connections: one that subscribes can send nothing else.
+ * Redis removes an expired key when somebody asks for it; by itself it only looks at some of all
+ * keys that expire, ten times a second, and may take minutes where most are far from due.  So what
+ * put() has told is remembered here too, in a heap of some 60 bytes each, and asked for when it
+ * is due: then Redis finds that it has expired, and tells.
+ *
+ * Two connections: one that subscribes can send nothing else.  Both are non-blocking, and every
+ * wait asks whether to go on: whoever wants the process to leave must not wait for Redis.
  */
 #include "timer/driver.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/socket.h>
 #include <time.h>
 
 #include <hiredis/hiredis.h>
@@ -27,6 +34,10 @@
 #define DELAY_MS_MAX (INT64CONST(1) << 40)	/* 34 years: asked again then */
 #define PROBE_MS 2000
 #define PROBE_STEP_MS 50
+#define WAIT_STEP_MS 100
+#define HEAP_MAX 1000000
+#define HEAP_MIN 1024
+#define ASK_AGAIN_MS 2
 
 /*
  * A key of ours that is no deadline: where it is gone, somebody has emptied Redis, and the
@@ -35,6 +46,13 @@
 #define MARK "driver"
 #define MARK_MS "86400000"
 #define PROBE "probe"
+
+/* When a key is to be asked for. */
+typedef struct Expiry
+{
+	int64		at;				/* on clock_ms() */
+	char	   *item;
+} Expiry;
 
 typedef struct Redis
 {
@@ -48,6 +66,11 @@ typedef struct Redis
 	redisReply **taken;			/* what the last poll() has handed out */
 	int			ntaken;
 	int			taken_max;
+	bool		asks_config;	/* CONFIG may be used */
+	int64		probed;			/* ms; 0: no event of the probe is outstanding */
+	Expiry	   *heap;			/* the earliest first */
+	int			nheap;
+	int			heap_size;
 #ifdef HAVE_HIREDIS_SSL
 	redisSSLContext *ssl;
 #endif
@@ -91,13 +114,47 @@ timeout_ms(Redis *redis)
 /* ---- answers ---- */
 
 static bool
-fail_by_connection(Redis *redis, const redisContext *connection, ModuleError *error)
+fail_by_connection(const redisContext *connection, ModuleError *error)
 {
-	if (connection->err == REDIS_ERR_IO && (errno == EAGAIN || errno == ETIMEDOUT))
-		return module_fail(error, false, NULL, "no answer of Redis within %d s",
-						   timeout_ms(redis) / 1000);
 	return module_fail(error, false, NULL, "connection to Redis lost: %s",
 					   connection->errstr[0] ? connection->errstr : "unknown reason");
+}
+
+/* Waits for the socket, in steps; false: time is up, or we are to leave. */
+static bool
+wait_for(Redis *redis, const redisContext *connection, short events, int64 until,
+		 ModuleError *error)
+{
+	for (;;)
+	{
+		struct pollfd ready = {.fd = connection->fd,.events = events};
+		int64		left = until - clock_ms();
+
+		if (redis->config->cancelled && redis->config->cancelled())
+			return module_fail(error, false, NULL, "given up waiting for Redis");
+		if (left <= 0)
+			return module_fail(error, false, NULL, "no answer of Redis within %d s",
+							   timeout_ms(redis) / 1000);
+		if (poll(&ready, 1, (int) Min(left, WAIT_STEP_MS)) > 0)
+			return true;
+	}
+}
+
+/* Sends what has been appended. */
+static bool
+flush(Redis *redis, redisContext *connection, int64 until, ModuleError *error)
+{
+	int			sent = 0;
+
+	for (;;)
+	{
+		if (redisBufferWrite(connection, &sent) != REDIS_OK)
+			return fail_by_connection(connection, error);
+		if (sent)
+			return true;
+		if (!wait_for(redis, connection, POLLOUT, until, error))
+			return false;
+	}
 }
 
 /* Redis quotes the arguments of a command that it does not know: nothing here has secrets. */
@@ -115,15 +172,27 @@ fail_by_reply(const redisReply *reply, ModuleError *error)
 	return module_fail(error, false, NULL, "Redis refused: %s", reply->str);
 }
 
-/* The next answer on a connection, an error as any other; NULL: the connection is lost. */
+/* The next answer on a connection, an error as any other; NULL: there is none in time. */
 static redisReply *
 answer(Redis *redis, redisContext *connection, ModuleError *error)
 {
+	int64		until = clock_ms() + timeout_ms(redis);
 	void	   *reply = NULL;
 
-	if (redisGetReply(connection, &reply) == REDIS_OK && reply != NULL)
-		return reply;
-	(void) fail_by_connection(redis, connection, error);
+	if (!flush(redis, connection, until, error))
+		return NULL;
+	for (;;)
+	{
+		if (redisGetReplyFromReader(connection, &reply) != REDIS_OK)
+			break;
+		if (reply != NULL)
+			return reply;
+		if (!wait_for(redis, connection, POLLIN, until, error))
+			return NULL;
+		if (redisBufferRead(connection) != REDIS_OK)
+			break;
+	}
+	(void) fail_by_connection(connection, error);
 	return NULL;
 }
 
@@ -174,7 +243,7 @@ disconnect(Redis *redis)
 	if (redis->events)
 		redisFree(redis->events);
 	redis->commands = redis->events = NULL;
-	redis->pinged = 0;
+	redis->pinged = redis->probed = 0;
 }
 
 #ifdef HAVE_HIREDIS_SSL
@@ -218,30 +287,47 @@ authenticate(Redis *redis, redisContext *connection, ModuleError *error)
 	const char *password = module_option(redis->config, "password");
 	redisReply *reply;
 	char		word[32];
+	bool		full;
 
-	if (password == NULL)
+	if (password == NULL && username == NULL)
 		return true;
+	if (password == NULL)
+		password = "";
 	reply = username ? ASK(redis, connection, error, "AUTH", username, password)
 		: ASK(redis, connection, error, "AUTH", password);
 	if (!is_error(reply))
 		return succeeded(reply, error);
+	full = strstr(reply->str, "max number of clients") != NULL;
 	snprintf(word, sizeof(word), "%.*s", (int) strcspn(reply->str, " "), reply->str);
 	freeReplyObject(reply);
-	/* not ready yet, or full: this passes */
+	/* these pass */
+	if (full)
+		return module_fail(error, false, "See maxclients in redis.conf.",
+						   "Redis takes no more clients");
 	if (strcmp(word, "LOADING") == 0 || strcmp(word, "MASTERDOWN") == 0)
 		return module_fail(error, false, NULL, "Redis is not ready (%s)", word);
 	return module_fail(error, true, "Check username and password of the user mapping.",
 					   "Redis refused the password (%s)", word);
 }
 
-static redisContext *
-open_socket(Redis *redis)
+/* Connected, or it fails. */
+static bool
+finish_connect(Redis *redis, redisContext *connection, ModuleError *error)
 {
-	const char *host = module_option(redis->config, "host");
-	int			ms = timeout_ms(redis);
-	struct timeval timeout = {.tv_sec = ms / 1000};
+	int64		until = clock_ms() + timeout_ms(redis);
+	int			problem = 0;
+	socklen_t	length = sizeof(problem);
 
-	return redisConnectWithTimeout(host, module_option_int(redis->config, "port"), timeout);
+	if (connection->err == 0 && !wait_for(redis, connection, POLLOUT, until, error))
+		return false;
+	if (connection->err == 0)
+		(void) getsockopt(connection->fd, SOL_SOCKET, SO_ERROR, &problem, &length);
+	if (connection->err == 0 && problem == 0)
+		return true;
+	return module_fail(error, false, NULL, "no connection to Redis at %s port %d: %s",
+					   module_option(redis->config, "host"),
+					   module_option_int(redis->config, "port"),
+					   problem != 0 ? strerror(problem) : connection->errstr);
 }
 
 /* A connection that may be used; NULL with the error. */
@@ -249,23 +335,19 @@ static redisContext *
 open_connection(Redis *redis, ModuleError *error)
 {
 	const char *database = module_option(redis->config, "database");
-	struct timeval timeout = {.tv_sec = timeout_ms(redis) / 1000};
-	redisContext *connection = open_socket(redis);
+	redisContext *connection = redisConnectNonBlock(module_option(redis->config, "host"),
+													module_option_int(redis->config, "port"));
 
 	if (connection == NULL)
 	{
 		(void) module_fail(error, false, NULL, "out of memory");
 		return NULL;
 	}
-	if (connection->err)
-		(void) module_fail(error, false, NULL, "no connection to Redis at %s port %d: %s",
-						   module_option(redis->config, "host"),
-						   module_option_int(redis->config, "port"), connection->errstr);
-	else if (redisSetTimeout(connection, timeout) == REDIS_OK &&
-			 fcntl(connection->fd, F_SETFD, FD_CLOEXEC) == 0 &&
-			 (!module_option_bool(redis->config, "tls") || encrypt(redis, connection, error)) &&
-			 authenticate(redis, connection, error) &&
-			 succeeded(ASK(redis, connection, error, "SELECT", database), error))
+	if (finish_connect(redis, connection, error) &&
+		fcntl(connection->fd, F_SETFD, FD_CLOEXEC) == 0 &&
+		(!module_option_bool(redis->config, "tls") || encrypt(redis, connection, error)) &&
+		authenticate(redis, connection, error) &&
+		succeeded(ASK(redis, connection, error, "SELECT", database), error))
 		return connection;
 	redisFree(connection);
 	return NULL;
@@ -297,7 +379,7 @@ probe(Redis *redis, ModuleError *error)
 		if (readable.revents == 0)
 			continue;
 		if (redisBufferRead(redis->events) != REDIS_OK)
-			return fail_by_connection(redis, redis->events, error);
+			return fail_by_connection(redis->events, error);
 		while (redisGetReplyFromReader(redis->events, &reply) == REDIS_OK && reply != NULL)
 		{
 			redisReply *event = reply;
@@ -355,9 +437,151 @@ require_events(Redis *redis, ModuleError *error)
 	if (reply == NULL)
 		return false;
 	flags = flags_of(reply);
+	redis->asks_config = flags != NULL;
 	done = flags ? set_flags(redis, flags, error) : probe(redis, error);
 	freeReplyObject(reply);
 	return done;
+}
+
+/* ---- what is to be asked for ---- */
+
+static void
+heap_swap(Redis *redis, int a, int b)
+{
+	Expiry		kept = redis->heap[a];
+
+	redis->heap[a] = redis->heap[b];
+	redis->heap[b] = kept;
+}
+
+static void
+heap_rise(Redis *redis, int i)
+{
+	while (i > 0 && redis->heap[i].at < redis->heap[(i - 1) / 2].at)
+	{
+		heap_swap(redis, i, (i - 1) / 2);
+		i = (i - 1) / 2;
+	}
+}
+
+static void
+heap_sink(Redis *redis)
+{
+	int			i = 0;
+
+	for (;;)
+	{
+		int			least = i;
+
+		for (int child = 2 * i + 1; child <= 2 * i + 2 && child < redis->nheap; child++)
+			if (redis->heap[child].at < redis->heap[least].at)
+				least = child;
+		if (least == i)
+			return;
+		heap_swap(redis, i, least);
+		i = least;
+	}
+}
+
+/* Where there is no room, or no memory, Redis comes to the key in its own time. */
+static void
+heap_add(Redis *redis, int64 at, char *item)
+{
+	if (redis->nheap == redis->heap_size && redis->heap_size < HEAP_MAX)
+	{
+		int			size = Min(Max(2 * redis->heap_size, HEAP_MIN), HEAP_MAX);
+		Expiry	   *more = realloc(redis->heap, size * sizeof(Expiry));
+
+		if (more != NULL)
+		{
+			redis->heap = more;
+			redis->heap_size = size;
+		}
+	}
+	if (item == NULL || redis->nheap == redis->heap_size)
+	{
+		free(item);
+		return;
+	}
+	redis->heap[redis->nheap] = (Expiry) {.at = at,.item = item};
+	heap_rise(redis, redis->nheap++);
+}
+
+/* The first; its item is the caller's. */
+static Expiry
+heap_take(Redis *redis)
+{
+	Expiry		first = redis->heap[0];
+
+	redis->heap[0] = redis->heap[--redis->nheap];
+	heap_sink(redis);
+	return first;
+}
+
+static void
+heap_forget(Redis *redis)
+{
+	for (int i = 0; i < redis->nheap; i++)
+		free(redis->heap[i].item);
+	redis->nheap = 0;
+}
+
+/* Deadlines that Redis has just been told of: none of its keys expires later than that. */
+static void
+remember(Redis *redis, const Deadline *deadlines, int n)
+{
+	int64		now = clock_ms();
+
+	for (int i = 0; i < n; i++)
+		if (deadlines[i].delay_ms >= 0)
+			heap_add(redis, now + Min(Max(deadlines[i].delay_ms, 1), DELAY_MS_MAX) + 1,
+					 strdup(deadlines[i].item));
+}
+
+/* One answer to EXISTS: a key that is still there is asked for again. */
+static bool
+ask_again(Redis *redis, Expiry *asked, ModuleError *error)
+{
+	redisReply *reply = answer(redis, redis->commands, error);
+	bool		there = reply != NULL && reply->type == REDIS_REPLY_INTEGER &&
+		reply->integer > 0;
+
+	if (there)
+	{
+		heap_add(redis, clock_ms() + ASK_AGAIN_MS, asked->item);
+		asked->item = NULL;
+	}
+	return succeeded(reply, error);
+}
+
+/* Asks for keys whose time is up. */
+static bool
+ask_for_due(Redis *redis, ModuleError *error)
+{
+	Expiry		asked[PIPELINE_MAX];
+	int64		now = clock_ms();
+	bool		good = true;
+	int			n = 0;
+
+	while (n < PIPELINE_MAX && redis->nheap > 0 && redis->heap[0].at <= now)
+		asked[n++] = heap_take(redis);
+	for (int i = 0; i < n && good; i++)
+		good = redisAppendCommand(redis->commands, "EXISTS %s%s", redis->name_space,
+								  asked[i].item) == REDIS_OK ||
+			module_fail(error, false, NULL, "out of memory");
+	for (int i = 0; i < n && good; i++)
+		good = ask_again(redis, &asked[i], error);
+	for (int i = 0; i < n; i++)
+		free(asked[i].item);
+	return good;
+}
+
+static int64
+redis_next(void *state)
+{
+	Redis	   *redis = state;
+
+	return redis->nheap > 0 ? Max(redis->heap[0].at - clock_ms(), 0) : -1;
 }
 
 /* ---- the driver ---- */
@@ -392,6 +616,7 @@ redis_connect(void *state, ModuleError *error)
 	Redis	   *redis = state;
 
 	disconnect(redis);
+	heap_forget(redis);
 	if (redis->name_space_length > NAME_SPACE_MAX)
 		return module_fail(error, true, "Set a shorter one.", "the option \"prefix\" is too long");
 	redis->commands = open_connection(redis, error);
@@ -461,6 +686,7 @@ redis_put(void *state, const Deadline *deadlines, int n, ModuleError *error)
 				return module_fail(error, false, NULL, "out of memory");
 		if (!read_answers(redis, chunk, error))
 			return false;
+		remember(redis, &deadlines[done], chunk);
 		done += chunk;
 	}
 	return true;
@@ -471,6 +697,7 @@ static const char *
 item_of(Redis *redis, const redisReply *reply)
 {
 	const redisReply *key;
+	const char *item;
 
 	if (reply->type != REDIS_REPLY_ARRAY || reply->elements < 1 || !reply->element[0]->str)
 		return NULL;
@@ -480,11 +707,12 @@ item_of(Redis *redis, const redisReply *reply)
 		return NULL;
 	key = reply->element[2];
 	if (key->str == NULL || strlen(key->str) != key->len ||
-		strncmp(key->str, redis->name_space, redis->name_space_length) != 0 ||
-		strcmp(key->str + redis->name_space_length, MARK) == 0 ||
-		strcmp(key->str + redis->name_space_length, PROBE) == 0)
+		strncmp(key->str, redis->name_space, redis->name_space_length) != 0)
 		return NULL;
-	return key->str + redis->name_space_length;
+	item = key->str + redis->name_space_length;
+	if (strcmp(item, PROBE) == 0)
+		redis->probed = 0;
+	return strcmp(item, MARK) == 0 || strcmp(item, PROBE) == 0 ? NULL : item;
 }
 
 static bool
@@ -515,7 +743,7 @@ read_input(Redis *redis, ModuleError *error)
 		return 0;
 	if (redisBufferRead(redis->events) == REDIS_OK)
 		return 1;
-	(void) fail_by_connection(redis, redis->events, error);
+	(void) fail_by_connection(redis->events, error);
 	return -1;
 }
 
@@ -533,13 +761,15 @@ redis_poll(void *state, const char **items, int max, ModuleError *error)
 		(void) module_fail(error, false, NULL, "out of memory");
 		return -1;
 	}
+	if (!ask_for_due(redis, error))
+		return -1;
 	while (redis->ntaken < max && input > 0)
 	{
 		void	   *reply = NULL;
 
 		if (redisGetReplyFromReader(redis->events, &reply) != REDIS_OK)
 		{
-			(void) fail_by_connection(redis, redis->events, error);
+			(void) fail_by_connection(redis->events, error);
 			return -1;
 		}
 		if (reply == NULL)
@@ -571,17 +801,35 @@ redis_socket(void *state)
 static bool
 ping_events(Redis *redis, ModuleError *error)
 {
-	int			written = 0;
-
 	if (redis->pinged != 0)
 		return clock_ms() - redis->pinged < timeout_ms(redis) ||
 			module_fail(error, false, NULL, "the subscription of Redis does not answer");
 	if (redisAppendCommand(redis->events, "PING") != REDIS_OK)
 		return module_fail(error, false, NULL, "out of memory");
-	while (!written)
-		if (redisBufferWrite(redis->events, &written) != REDIS_OK)
-			return fail_by_connection(redis, redis->events, error);
+	if (!flush(redis, redis->events, clock_ms() + timeout_ms(redis), error))
+		return false;
 	redis->pinged = clock_ms();
+	return true;
+}
+
+/* Somebody may have taken the flags away: they are looked at, or a key shows it. */
+static bool
+check_events(Redis *redis, ModuleError *error)
+{
+	char		key[512];
+
+	if (redis->asks_config)
+		return require_events(redis, error);
+	if (redis->probed != 0)
+		return clock_ms() - redis->probed < timeout_ms(redis) ||
+			module_fail(error, true, "Put the line \"notify-keyspace-events Ex\" into redis.conf, "
+						"with the flags that are there besides, and restart Redis.",
+						"Redis does not tell of expired keys");
+	snprintf(key, sizeof(key), "%s" PROBE, redis->name_space);
+	if (!succeeded(ASK(redis, redis->commands, error, "SET", key, "1", "PX", "1"), error))
+		return false;
+	redis->probed = clock_ms();
+	heap_add(redis, redis->probed + ASK_AGAIN_MS, strdup(PROBE));
 	return true;
 }
 
@@ -604,7 +852,7 @@ redis_idle(void *state, ModuleError *error)
 		return module_fail(error, false, "All deadlines are published again. If nobody has "
 						   "flushed Redis, see maxmemory-policy in redis.conf.",
 						   "the keys of ordflow are gone from Redis");
-	return ping_events(redis, error);
+	return check_events(redis, error) && ping_events(redis, error);
 }
 
 /* ---- nothing is left behind ---- */
@@ -632,6 +880,31 @@ delete_keys(Redis *redis, const redisReply *keys, ModuleError *error)
 							   (size_t) keys->element[i]->len) != REDIS_OK)
 			return module_fail(error, false, NULL, "out of memory");
 	return read_answers(redis, (int) keys->elements, error);
+}
+
+/* What we know of: in a Redis of many other keys SCAN takes long. */
+static bool
+delete_remembered(Redis *redis, int64 until, ModuleError *error)
+{
+	while (redis->nheap > 0 && clock_ms() < until)
+	{
+		int			n = 0;
+
+		while (n < PIPELINE_MAX && redis->nheap > 0)
+		{
+			Expiry		known = heap_take(redis);
+			int			status = redisAppendCommand(redis->commands, "DEL %s%s",
+													redis->name_space, known.item);
+
+			free(known.item);
+			if (status != REDIS_OK)
+				return module_fail(error, false, NULL, "out of memory");
+			n++;
+		}
+		if (!read_answers(redis, n, error))
+			return false;
+	}
+	return true;
 }
 
 /* One step of SCAN: moves the cursor, and deletes what it has found. */
@@ -670,6 +943,8 @@ redis_clear(void *state, ModuleError *error)
 	write_pattern(redis, pattern);
 	if (redis->commands == NULL && (redis->commands = open_connection(redis, error)) == NULL)
 		return false;
+	if (!delete_remembered(redis, until, error))
+		return false;
 	do
 	{
 		if (clock_ms() > until)
@@ -687,6 +962,8 @@ redis_close(void *state)
 	Redis	   *redis = state;
 
 	disconnect(redis);
+	heap_forget(redis);
+	free(redis->heap);
 #ifdef HAVE_HIREDIS_SSL
 	if (redis->ssl)
 		redisFreeSSLContext(redis->ssl);
@@ -703,6 +980,7 @@ static const TimerDriver driver = {
 	.poll = redis_poll,
 	.done = redis_done,
 	.socket = redis_socket,
+	.next = redis_next,
 	.idle = redis_idle,
 	.clear = redis_clear,
 	.close = redis_close

@@ -21,7 +21,8 @@
 
 PG_FUNCTION_INFO_V1(ordflow_server_validator);
 
-#define SECONDS_MAX 3600
+#define TIMEOUT_MAX 60
+#define HEARTBEAT_MAX 3600
 #define SECRET_MAX	8192		/* bytes; as of a file */
 
 const ServerOption ordflow_server_options_known[] = {
@@ -31,7 +32,7 @@ const ServerOption ordflow_server_options_known[] = {
 	{"redis", ON_SERVER, "prefix", OPTION_TEXT, "ordflow"},
 	{"redis", ON_SERVER, "tls", OPTION_BOOLEAN, "off"},
 	{"redis", ON_SERVER, "tls_ca", OPTION_FILE},
-	{"redis", ON_SERVER, "timeout", OPTION_INT, "5", 1, SECONDS_MAX},
+	{"redis", ON_SERVER, "timeout", OPTION_INT, "5", 1, TIMEOUT_MAX},
 	{"redis", ON_MAPPING, "username", OPTION_TEXT},
 	{"redis", ON_MAPPING, "password", OPTION_SECRET},
 	{"redis", ON_MAPPING, "password_file", OPTION_SECRET_FILE},
@@ -40,8 +41,8 @@ const ServerOption ordflow_server_options_known[] = {
 	{"amqp", ON_SERVER, "port", OPTION_INT, "5672", 1, 65535},
 	{"amqp", ON_SERVER, "vhost", OPTION_TEXT, "/"},
 	{"amqp", ON_SERVER, "prefix", OPTION_TEXT, "ordflow"},
-	{"amqp", ON_SERVER, "heartbeat", OPTION_INT, "30", 0, SECONDS_MAX},
-	{"amqp", ON_SERVER, "timeout", OPTION_INT, "5", 1, SECONDS_MAX},
+	{"amqp", ON_SERVER, "heartbeat", OPTION_INT, "30", 1, HEARTBEAT_MAX},
+	{"amqp", ON_SERVER, "timeout", OPTION_INT, "5", 1, TIMEOUT_MAX},
 	{"amqp", ON_SERVER, "tls", OPTION_BOOLEAN, "off"},
 	{"amqp", ON_SERVER, "tls_ca", OPTION_FILE},
 	{"amqp", ON_MAPPING, "username", OPTION_TEXT, "guest"},
@@ -101,6 +102,12 @@ refuse_unknown(const char *module, OptionPlace place, const char *name)
 			errhint("There are no valid options here."));
 }
 
+static bool
+is_seconds(const ServerOption *option)
+{
+	return option->max == TIMEOUT_MAX || option->max == HEARTBEAT_MAX;
+}
+
 /* What a value must be, as a sentence; NULL when it is that. */
 static const char *
 value_problem(const ServerOption *option, const char *value)
@@ -118,7 +125,7 @@ value_problem(const ServerOption *option, const char *value)
 			number = strtol(value, &end, 10);
 			if (errno != 0 || *end != '\0' || number < option->min || number > option->max)
 				return psprintf("It is a whole number from %d to %d%s.", option->min, option->max,
-								option->max == SECONDS_MAX ? ", in seconds" : "");
+								is_seconds(option) ? ", in seconds" : "");
 			return NULL;
 		case OPTION_BOOLEAN:
 			return parse_bool(value, &on) ? NULL : "It is on or off.";
@@ -206,13 +213,17 @@ Datum
 ordflow_server_validator(PG_FUNCTION_ARGS)
 {
 	char	   *name = get_func_name(fcinfo->flinfo->fn_oid);
+	char	   *suffix;
 	Oid			catalog;
 	OptionPlace place;
 
 	ordflow_require_not_null(fcinfo, 0, "options");
 	ordflow_require_not_null(fcinfo, 1, "catalog");
 	catalog = PG_GETARG_OID(1);
-	name[strlen(name) - strlen("_options")] = '\0';
+	suffix = strrchr(name, '_');
+	if (suffix == NULL || strcmp(suffix, "_options") != 0)
+		elog(ERROR, "the validator of a wrapper has been renamed to \"%s\"", name);
+	*suffix = '\0';
 	place = catalog == ForeignServerRelationId ? ON_SERVER :
 		catalog == UserMappingRelationId ? ON_MAPPING : NOWHERE;
 

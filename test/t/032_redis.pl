@@ -9,7 +9,7 @@ use Ordflow;
 use PostgreSQL::Test::Utils;
 use Redis;
 use Test::More;
-use Time::HiRes qw(usleep);
+use Time::HiRes qw(time usleep);
 use Timers;
 
 plan skip_all => 'there is no redis-server' unless Redis::installed();
@@ -33,10 +33,14 @@ keys_come_and_go();
 said_twice();
 killed();
 flushed();
+subscription_killed();
+flags_taken_away();
 with_worker();
 two_databases();
 wrong_password();
 no_events();
+far_deadlines();
+stopped();
 stock_is_whole($node, 'in the end');
 nothing_left();
 
@@ -134,11 +138,83 @@ sub flushed
 	return;
 }
 
+# Pub/Sub alone is cut off: the keys are there, and nobody would hear of them.
+sub subscription_killed
+{
+	drive($node, 'redis(cache)', GRACE);
+	is($redis->ask('CLIENT', 'KILL', 'TYPE', 'pubsub'), 1, 'the subscription is cut off');
+	sell($node, 'deaf', n => 20, first => 1, last => 2);
+	expired($node, 'deaf', GRACE / 2, 'with the subscription cut off');
+	return;
+}
+
+sub flags_taken_away
+{
+	$redis->ask('CONFIG', 'SET', 'notify-keyspace-events', '');
+	my $tries = 0;
+	usleep(100_000)
+	  while $redis->ask('CONFIG', 'GET', 'notify-keyspace-events') !~ /x/ && $tries++ < 600;
+	like($redis->ask('CONFIG', 'GET', 'notify-keyspace-events'), qr/x/,
+		'flags that are taken away later are set again');
+	sell($node, 'flags', n => 5, first => 0.5);
+	expired($node, 'flags', GRACE / 2, 'by Redis with its flags again');
+	return;
+}
+
+# Redis by itself finds what has expired among many keys that have not only after minutes.
+sub far_deadlines
+{
+	answer($node, <<'SQL');
+		SELECT ordflow.define_machine('far', '{"states": {"0": "initial", "40": "final"},
+			"transitions": [{"from": "0", "event": "expire", "to": "40", "after": "1 day"}]}');
+		CREATE TABLE far (id int PRIMARY KEY, status int, due timestamptz);
+		CREATE INDEX ON far (due);
+		INSERT INTO far SELECT i, 0, clock_timestamp() + interval '1 day'
+		FROM generate_series(1, 20000) AS i;
+		SELECT ordflow.attach('far', 'far', 'status', due_column => 'due');
+SQL
+	my $tries = 0;
+	usleep(100_000) while $redis->ask('DBSIZE') < 20_000 && $tries++ < 600;
+	cmp_ok($redis->ask('DBSIZE'), '>=', 20_000, 'many deadlines that are far');
+	sell($node, 'near', n => 200, first => 0.5, last => 3);
+	expired($node, 'near', GRACE / 2, 'the near ones come in time');
+	answer($node, 'UPDATE far SET due = NULL WHERE id <= 10000');
+	answer($node, 'UPDATE far SET due = NULL WHERE id > 10000');
+	becomes_deadlines($name_space, [$waiting], 'and the far ones can be taken back');
+	answer($node, 'DROP TABLE far');
+	return;
+}
+
+# A Redis that does not answer, and is not gone: nobody else waits for it.
+sub stopped
+{
+	my $begun;
+	answer($node, "ALTER SERVER cache OPTIONS (SET timeout '60')");
+	publishes($node, 'cache', 'with a long timeout');
+	answer($node, 'CREATE DATABASE other');
+	$redis->{run}->signal('STOP');
+	order_lamp($node, 'postgres', '1 day');
+	usleep(1_000_000);
+	$begun = time;
+	answer($node, 'DROP DATABASE other');
+	drive($node, 'worker', GRACE);
+	becomes($node, q(SELECT count(*) FROM ordflow.workers WHERE worker ~ 'driver'), 0,
+		'a driver leaves that waits for Redis');
+	cmp_ok(time - $begun, '<', 40, 'it is not waited for');
+	$redis->{run}->signal('CONT');
+	drive($node, 'redis(cache)', GRACE);
+	publishes($node, 'cache', 'and is back');
+	answer($node, q(SELECT ordflow.cancel_order(order_id) FROM ordflow.orders
+		WHERE state = 'pending_payment' AND order_id <> ) . $waiting);
+	return;
+}
+
 sub with_worker
 {
 	drive($node, 'worker, redis(cache)', 2);
 	sell($node, 'both', n => 200, first => 0.5, last => 3);
 	expired($node, 'both', LATE, 'by worker and Redis at once');
+	cmp_ok(answer($node, 'SELECT fired FROM ordflow.timer_drivers'), '>', 0, 'Redis had its part');
 	stock_is_whole($node, 'by both');
 	return;
 }
@@ -159,6 +235,7 @@ sub two_databases
 	expired($node, 'first', GRACE / 2, 'one database of two');
 	becomes($node, q(SELECT count(*) FILTER (WHERE state = 'cancelled') || ' of ' || count(*)
 		FROM ordflow.orders), '5 of 6', 'the other', 'second');
+	is(answer($node, q(SELECT fired FROM ordflow.timer_drivers), 'second'), 5, 'by Redis');
 	becomes_deadlines($name_space, [$waiting], 'each knows its own');
 	answer($node, 'DROP DATABASE second');
 	becomes_deadlines($other, [], 'a dropped database leaves no key');

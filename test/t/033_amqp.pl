@@ -37,6 +37,8 @@ by_broker();
 queue_deleted();
 killed();
 refused();
+two_of_one_name();
+out_of_memory();
 stock_is_whole($node, 'in the end');
 nothing_left();
 
@@ -61,6 +63,7 @@ sub by_broker
 	drive($node, 'worker, amqp(mq)', GRACE);
 	sell($node, 'both', n => 200, first => 0.5, last => 3);
 	expired($node, 'both', LATE, 'by worker and broker at once');
+	cmp_ok(answer($node, 'SELECT fired FROM ordflow.timer_drivers'), '>', 0, 'who had its part');
 	stock_is_whole($node, 'by both');
 	drive($node, 'amqp(mq)', GRACE);
 	return;
@@ -111,6 +114,44 @@ sub refused
 		'no secret in the log');
 	answer($node, q(ALTER USER MAPPING FOR CURRENT_USER SERVER mq OPTIONS (SET username 'shop')));
 	becomes($node, q(SELECT problem IS NULL FROM ordflow.timer_drivers), 't', 'it works');
+	return;
+}
+
+# Two servers that are one broker: one of the drivers has the names, the other waits.
+sub two_of_one_name
+{
+	answer($node, "CREATE SERVER mq2 FOREIGN DATA WRAPPER ordflow_amqp
+		OPTIONS (port '@{[$rabbit->port]}', timeout '3');
+		CREATE USER MAPPING FOR CURRENT_USER SERVER mq2
+			OPTIONS (username 'shop', password 'right')");
+	drive($node, 'amqp(mq), amqp(mq2)', GRACE);
+	becomes($node, q(SELECT string_agg(hint ~ 'set another prefix' || '', ' ')
+		FROM ordflow.timer_drivers WHERE problem IS NOT NULL), 'true', 'one of two says so');
+	sell($node, 'two', n => 20, first => 1, last => 2);
+	expired($node, 'two', GRACE / 2, 'by the other one');
+	drive($node, 'amqp(mq)', GRACE);
+	becomes($node, q(SELECT count(*) FILTER (WHERE problem IS NULL) || ' of ' || count(*)
+		FROM ordflow.timer_drivers), '1 of 1', 'one alone works');
+	answer($node, 'DROP SERVER mq2 CASCADE');
+	return;
+}
+
+# A broker that takes nothing: no deadline can be told, and none can wait on.
+sub out_of_memory
+{
+	drive($node, 'amqp(mq)', 2);
+	sell($node, 'before', n => 10, first => 8, last => 9);
+	$rabbit->control('set_vm_memory_high_watermark', '0.0000001');
+	sell($node, 'during', n => 5, first => 0.5);
+	complains($node, 'mq', 'no answer', qr/memory/, 'what is new is not taken');
+	expired($node, 'during', 2 + LATE, 'which the worker makes good');
+	expired($node, 'before', 2 + LATE, 'as it does for what waited there');
+	$rabbit->control('set_vm_memory_high_watermark', '0.4');
+	becomes($node, q(SELECT problem IS NULL FROM ordflow.timer_drivers), 't',
+		'the broker has memory again');
+	drive($node, 'amqp(mq)', GRACE);
+	sell($node, 'after', n => 5, first => 0.5);
+	expired($node, 'after', GRACE / 2, 'by the broker again');
 	return;
 }
 
