@@ -5,8 +5,8 @@ SET client_min_messages = error;	-- where a module is not installed, CREATE SERV
 CREATE SERVER server_options_cache FOREIGN DATA WRAPPER ordflow_redis
 	OPTIONS (host 'cache.example', port '6380', database '2', prefix 'shop', tls 'yes', timeout '3');
 CREATE SERVER server_options_mq FOREIGN DATA WRAPPER ordflow_amqp
-	OPTIONS (host 'mq.example', port '5671', vhost '/shop', prefix 'shop', heartbeat '0', tls 'off',
-		tls_ca '/etc/ssl/ca.pem', timeout '3600');
+	OPTIONS (host 'mq.example', port '5671', vhost '/shop', prefix 'shop', heartbeat '1', tls 'off',
+		tls_ca '/etc/ssl/ca.pem', timeout '60');
 CREATE SERVER server_options_plain FOREIGN DATA WRAPPER ordflow_amqp;
 CREATE USER MAPPING FOR PUBLIC SERVER server_options_cache OPTIONS (username 'shop', password 'p');
 CREATE USER MAPPING FOR PUBLIC SERVER server_options_mq OPTIONS (password_file '/etc/p');
@@ -33,11 +33,11 @@ ALTER SERVER server_options_cache OPTIONS (SET port '6379x');
 ALTER SERVER server_options_cache OPTIONS (SET port '99999999999999999999');
 ALTER SERVER server_options_cache OPTIONS (SET database '-1');
 ALTER SERVER server_options_cache OPTIONS (SET timeout '0');
-ALTER SERVER server_options_cache OPTIONS (SET timeout '3601');
+ALTER SERVER server_options_cache OPTIONS (SET timeout '61');
 ALTER SERVER server_options_cache OPTIONS (SET tls 'maybe');
 ALTER SERVER server_options_cache OPTIONS (ADD tls_ca 'ca.pem');
 ALTER SERVER server_options_cache OPTIONS (SET host '');
-ALTER SERVER server_options_mq OPTIONS (SET heartbeat '-1');
+ALTER SERVER server_options_mq OPTIONS (SET heartbeat '0');
 DO $$ BEGIN
 	EXECUTE format('ALTER SERVER server_options_cache OPTIONS (SET prefix %L)', repeat('x', 256));
 END $$;

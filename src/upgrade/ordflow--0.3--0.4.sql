@@ -36,11 +36,11 @@ COMMENT ON FUNCTION ordflow.amqp_options(text[], oid) IS
 
 CREATE FOREIGN DATA WRAPPER ordflow_redis NO HANDLER VALIDATOR ordflow.redis_options;
 COMMENT ON FOREIGN DATA WRAPPER ordflow_redis IS
-'Redis. Servers: host, port, database, prefix, tls, tls_ca, timeout (seconds); user mappings: username and one of password, password_file, password_env.';
+'Redis. Servers: host, port, database, prefix, tls, tls_ca, timeout (seconds, at most 60); user mappings: username and one of password, password_file, password_env.';
 
 CREATE FOREIGN DATA WRAPPER ordflow_amqp NO HANDLER VALIDATOR ordflow.amqp_options;
 COMMENT ON FOREIGN DATA WRAPPER ordflow_amqp IS
-'RabbitMQ. Servers: host, port, vhost, prefix, heartbeat (seconds, 0 = none), timeout (seconds), tls, tls_ca; user mappings: username and one of password, password_file, password_env.';
+'RabbitMQ. Servers: host, port, vhost, prefix, heartbeat (seconds), timeout (seconds, at most 60), tls, tls_ca; user mappings: username and one of password, password_file, password_env.';
 
 CREATE FUNCTION ordflow.modules()
 RETURNS TABLE (module text, installed boolean, package text)
