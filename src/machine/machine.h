@@ -206,6 +206,11 @@ extern RoleSwitch ordflow_machine_owner_enter(Oid relid);
  */
 extern RoleSwitch ordflow_machine_visitor_enter(Oid relid);
 
+/* For keeping it. */
+extern MachineTarget *ordflow_machine_target_copy(MemoryContext context,
+												  const MachineTarget *target);
+extern bool ordflow_machine_target_equal(const MachineTarget *a, const MachineTarget *b);
+
 /* The table as FROM and UPDATE name it, with ONLY unless its rows are in partitions. */
 extern char *ordflow_machine_from(const MachineTarget *target);
 

@@ -132,6 +132,57 @@ ordflow_machine_target_make(Oid relid, char **args, int nargs)
 	return target;
 }
 
+static char *
+copy_text(MemoryContext context, const char *text)
+{
+	return text != NULL ? MemoryContextStrdup(context, text) : NULL;
+}
+
+MachineTarget *
+ordflow_machine_target_copy(MemoryContext context, const MachineTarget *target)
+{
+	MachineTarget *copy = MemoryContextAlloc(context, sizeof(MachineTarget));
+	KeyColumn  *columns;
+
+	*copy = *target;
+	copy->machine = copy_text(context, target->machine);
+	copy->state_column = copy_text(context, target->state_column);
+	copy->key_column = copy_text(context, target->key_column);
+	copy->due_column = copy_text(context, target->due_column);
+	if (target->nkey_columns == 0)
+		return copy;
+
+	columns = MemoryContextAlloc(context, sizeof(KeyColumn) * target->nkey_columns);
+	for (int i = 0; i < target->nkey_columns; i++)
+	{
+		columns[i].name = copy_text(context, target->key_columns[i].name);
+		columns[i].type = target->key_columns[i].type;
+	}
+	copy->key_columns = columns;
+	return copy;
+}
+
+static bool
+texts_equal(const char *a, const char *b)
+{
+	return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
+}
+
+bool
+ordflow_machine_target_equal(const MachineTarget *a, const MachineTarget *b)
+{
+	if (a->relid != b->relid || a->partitioned != b->partitioned || a->key_type != b->key_type ||
+		a->nkey_columns != b->nkey_columns || !texts_equal(a->machine, b->machine) ||
+		!texts_equal(a->state_column, b->state_column) ||
+		!texts_equal(a->key_column, b->key_column) || !texts_equal(a->due_column, b->due_column))
+		return false;
+	for (int i = 0; i < a->nkey_columns; i++)
+		if (a->key_columns[i].type != b->key_columns[i].type ||
+			!texts_equal(a->key_columns[i].name, b->key_columns[i].name))
+			return false;
+	return true;
+}
+
 char *
 ordflow_machine_from(const MachineTarget *target)
 {

@@ -174,12 +174,7 @@ watch_create(const MachineTarget *target)
 	Watch	   *watch = MemoryContextAllocZero(context, sizeof(Watch));
 
 	watch->context = context;
-	watch->target = *target;
-	if (target->machine != NULL)
-		watch->target.machine = MemoryContextStrdup(context, target->machine);
-	watch->target.state_column = MemoryContextStrdup(context, target->state_column);
-	watch->target.key_column = MemoryContextStrdup(context, target->key_column);
-	watch->target.due_column = MemoryContextStrdup(context, target->due_column);
+	watch->target = *ordflow_machine_target_copy(context, target);
 	watch->next = watch->parked_at = watch->not_before = DT_NOBEGIN;
 	watch->retry_at = DT_NOEND;
 	watch->rows_max = ROWS_START;
@@ -189,13 +184,7 @@ watch_create(const MachineTarget *target)
 static bool
 watches_target(const Watch *watch, const MachineTarget *target)
 {
-	const MachineTarget *mine = &watch->target;
-
-	return mine->relid == target->relid && mine->key_type == target->key_type &&
-		(mine->machine == NULL || strcmp(mine->machine, target->machine) == 0) &&
-		strcmp(mine->state_column, target->state_column) == 0 &&
-		strcmp(mine->key_column, target->key_column) == 0 &&
-		strcmp(mine->due_column, target->due_column) == 0;
+	return ordflow_machine_target_equal(&watch->target, target);
 }
 
 static void
