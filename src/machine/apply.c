@@ -178,7 +178,10 @@ update_rows(const MachineStep *step)
 	values[2] = CStringGetTextDatum(step->from_state);
 	error_context_stack = &context;
 	saved = ordflow_machine_visitor_enter(target->relid);
-	nrows = ordflow_machine_query(sql, 3, types, values, false);
+	/* a list of composite keys is a join, which must not read the whole table */
+	nrows = any && target->nkey_columns > 0 ?
+		ordflow_machine_query_by_index(sql, 3, types, values) :
+		ordflow_machine_query(sql, 3, types, values, false);
 	ordflow_role_leave(saved);
 	error_context_stack = context.previous;
 	if (nrows == step->nkeys)

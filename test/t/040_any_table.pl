@@ -40,8 +40,8 @@ sub fill
 	answer($node, <<"SQL");
 		INSERT INTO two SELECT 'a "b"', i, 0, clock_timestamp() + interval '2 s'
 		FROM generate_series($first, $last) AS i;
-		INSERT INTO months SELECT i, CASE WHEN i % 2 = 0 THEN date '2026-01-05' ELSE '2026-02-05' END,
-			0, clock_timestamp() + interval '2 s' FROM generate_series($first, $last) AS i;
+		INSERT INTO months SELECT i, date '2026-01-05' + 31 * (i % 2), 0,
+			clock_timestamp() + interval '2 s' FROM generate_series($first, $last) AS i;
 		INSERT INTO spread SELECT md5(i::text)::uuid, 0, clock_timestamp() + interval '2 s'
 		FROM generate_series($first, $last) AS i;
 SQL
