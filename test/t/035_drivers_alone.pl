@@ -50,7 +50,7 @@ sub redis
 	drives('redis', \@options, 'connect put 100 90000 1 clear', [ ($done) x 3 ], 'and clears');
 	is_deeply([ $redis->keys_like('*', 3) ], ['ordflow:1:2:dues'], 'its own, nothing else');
 	$redis->ask('ACL', 'SETUSER', 'shop', 'on', '>right', '~ordflow:*', '&__keyevent@*__:expired',
-		qw(+set +del +scan +get +ping +select +subscribe));
+		qw(+set +del +exists +scan +get +ping +select +subscribe));
 	drives('redis', [ @options, 'username=shop', 'password=right' ],
 		'connect put 10 100 1 take 1000 clear',
 		[ ($done) x 2, qr/^events 10 early 0/, ($done) x 2 ], 'with the rights of the docs');
