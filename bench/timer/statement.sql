@@ -17,12 +17,7 @@ WITH cancelled AS (
     FROM cancelled JOIN ordflow.order_lines l USING (order_id)
     WHERE l.stock_id IS NOT NULL AND l.shipped + l.cancelled < l.quantity
     GROUP BY l.order_id, l.stock_id ORDER BY l.order_id
-), movements AS (
-    INSERT INTO ordflow.stock_movements (segment, stock_id, kind, on_hand, reserved, order_id, actor, at)
-    SELECT 1, stock_id, 'released', 0, -quantity, order_id, session_user, now()
-    FROM released
 )
-UPDATE ordflow.stock s
-SET available = s.available + r.quantity
-FROM (SELECT stock_id, sum(quantity) AS quantity FROM released GROUP BY stock_id) r
-WHERE s.stock_id = r.stock_id;
+INSERT INTO ordflow.stock_movements (segment, stock_id, kind, on_hand, reserved, order_id, actor, at)
+SELECT g.segment, r.stock_id, 'released', 0, -r.quantity, r.order_id, session_user, now()
+FROM released r, (SELECT max(segment) AS segment FROM ordflow.open_segments) g;

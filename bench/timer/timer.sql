@@ -58,7 +58,8 @@ FROM (SELECT o.order_id FROM ordflow.orders o JOIN ordflow.stock_movements m USI
 HAVING count(*) > 0
 UNION ALL
 SELECT format('%s stock rows differ from their movements', count(*))
-FROM (SELECT s.stock_id FROM ordflow.stock s JOIN ordflow.stock_movements m USING (stock_id)
-      GROUP BY s.stock_id HAVING s.available <> sum(m.on_hand - m.reserved)) w
+FROM (SELECT l.sku FROM ordflow.stock_levels l JOIN ordflow.stock s USING (sku, location)
+      JOIN ordflow.stock_movements m USING (stock_id)
+      GROUP BY l.sku, l.location, l.available HAVING l.available <> sum(m.on_hand - m.reserved)) w
 HAVING count(*) > 0
 $$;

@@ -84,9 +84,10 @@ static const struct
 	const char *hint;
 }			answers[] = {
 	{"NOAUTH", true, "Redis asks for a password: set it by CREATE USER MAPPING."},
-	{"NOPERM", true, "Give the user of Redis the commands SET, DEL, EXISTS, SCAN, GET, PING, SELECT and "
-	"SUBSCRIBE, the keys and the channel of expired events, as in: ACL SETUSER name ~ordflow:* "
-	"&__keyevent@*__:expired +set +del +exists +scan +get +ping +select +subscribe +config|get."},
+	{"NOPERM", true, "Give the user of Redis the commands SET, DEL, EXISTS, SCAN, GET, PING, "
+	"SELECT and SUBSCRIBE, the keys and the channel of expired events, as in: ACL SETUSER name "
+	"~ordflow:* &__keyevent@*__:expired +set +del +exists +scan +get +ping +select +subscribe "
+	"+config|get."},
 	{"DENIED", true, "Redis answers its own machine only: see protected-mode in redis.conf."},
 	{"MOVED", true, "Redis Cluster is not supported: name a single server."},
 	{"READONLY", false, "This is a replica: name the primary as the host of the server."},
