@@ -446,11 +446,21 @@ declare(Amqp *amqp, amqp_connection_state_t connection, amqp_bytes_t name, int n
 				AMQP_QUEUE_DECLARE_OK_METHOD, error);
 }
 
+static amqp_bytes_t
+owner_name(Amqp *amqp, char name[NAME_MAX_LENGTH + 1])
+{
+	snprintf(name, NAME_MAX_LENGTH + 1, "%sowner", amqp->name_space);
+	return amqp_cstring_bytes(name);
+}
+
 /* Ours as long as the connection lasts, and nobody else's: whose queues the others are. */
 static bool
-declare_owner(Amqp *amqp, amqp_bytes_t name, ModuleError *error)
+declare_owner(Amqp *amqp, ModuleError *error)
 {
-	amqp_queue_declare_t queue = {.queue = name,.exclusive = 1,.auto_delete = 1};
+	char		name[NAME_MAX_LENGTH + 1];
+	amqp_queue_declare_t queue = {
+		.queue = owner_name(amqp, name),.exclusive = 1,.auto_delete = 1
+	};
 
 	return call(amqp, amqp->publisher, AMQP_QUEUE_DECLARE_METHOD, &queue,
 				AMQP_QUEUE_DECLARE_OK_METHOD, error);
@@ -672,11 +682,9 @@ static bool
 become_owner(Amqp *amqp, ModuleError *error)
 {
 	char		name[NAME_MAX_LENGTH + 1];
-	amqp_bytes_t queue;
 
-	snprintf(name, sizeof(name), "%sowner", amqp->name_space);
-	queue = amqp_cstring_bytes(name);
-	return declare_owner(amqp, queue, error) && publish_text(amqp, queue, "", error) &&
+	return declare_owner(amqp, error) &&
+		publish_text(amqp, owner_name(amqp, name), "", error) &&
 		wait_confirmed(amqp, amqp->published, 1, error);
 }
 
@@ -980,6 +988,7 @@ amqp_idle(void *state, ModuleError *error)
 		fail_by_status(status, error);
 }
 
+/* Who has no connection may be one that waits for another to leave: those queues are not ours. */
 static bool
 amqp_clear(void *state, ModuleError *error)
 {
@@ -988,7 +997,7 @@ amqp_clear(void *state, ModuleError *error)
 	forget_taken(amqp);
 	forget_incoming(amqp);
 	close_connection(&amqp->consumer);
-	if (amqp->publisher == NULL && !start_publisher(amqp, error))
+	if (amqp->publisher == NULL && !(start_publisher(amqp, error) && declare_owner(amqp, error)))
 	{
 		disconnect(amqp);
 		return false;

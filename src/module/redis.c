@@ -9,7 +9,9 @@
  * Redis removes an expired key when somebody asks for it; by itself it only looks at some of all
  * keys that expire, ten times a second, and may take minutes where most are far from due.  So what
  * put() has told is remembered here too, in a heap of some 60 bytes each, and asked for when it
- * is due: then Redis finds that it has expired, and tells.
+ * is due: then Redis finds that it has expired, and tells.  A key that is still there has been set
+ * anew, to a later time, or Redis' clock is behind: it is asked for again, at longer and longer
+ * intervals.
  *
  * Two connections: one that subscribes can send nothing else.  Both are non-blocking, and every
  * wait asks whether to go on: whoever wants the process to leave must not wait for Redis.
@@ -51,6 +53,7 @@
 typedef struct Expiry
 {
 	int64		at;				/* on clock_ms() */
+	int64		wait;			/* ms until the next look, where it is still there */
 	char	   *item;
 } Expiry;
 
@@ -71,6 +74,7 @@ typedef struct Redis
 	Expiry	   *heap;			/* the earliest first */
 	int			nheap;
 	int			heap_size;
+	unsigned	next_leaf;		/* of those that may make room */
 #ifdef HAVE_HIREDIS_SSL
 	redisSSLContext *ssl;
 #endif
@@ -484,9 +488,29 @@ heap_sink(Redis *redis)
 	}
 }
 
+/* A place for one that is to come sooner than some other; that one is any that is later. */
+static bool
+heap_make_room(Redis *redis, int64 at)
+{
+	int			inner = redis->nheap / 2;
+	int			leaf;
+
+	if (redis->nheap == 0)
+		return false;
+	leaf = inner + redis->next_leaf++ % (redis->nheap - inner);
+	if (redis->heap[leaf].at <= at)
+		return false;
+	free(redis->heap[leaf].item);
+	redis->nheap--;
+	redis->heap[leaf] = redis->heap[redis->nheap];
+	if (leaf < redis->nheap)
+		heap_rise(redis, leaf);
+	return true;
+}
+
 /* Where there is no room, or no memory, Redis comes to the key in its own time. */
 static void
-heap_add(Redis *redis, int64 at, char *item)
+heap_add(Redis *redis, int64 at, int64 wait, char *item)
 {
 	if (redis->nheap == redis->heap_size && redis->heap_size < HEAP_MAX)
 	{
@@ -499,12 +523,12 @@ heap_add(Redis *redis, int64 at, char *item)
 			redis->heap_size = size;
 		}
 	}
-	if (item == NULL || redis->nheap == redis->heap_size)
+	if (item == NULL || (redis->nheap == redis->heap_size && !heap_make_room(redis, at)))
 	{
 		free(item);
 		return;
 	}
-	redis->heap[redis->nheap] = (Expiry) {.at = at,.item = item};
+	redis->heap[redis->nheap] = (Expiry) {.at = at,.wait = wait,.item = item};
 	heap_rise(redis, redis->nheap++);
 }
 
@@ -536,7 +560,7 @@ remember(Redis *redis, const Deadline *deadlines, int n)
 	for (int i = 0; i < n; i++)
 		if (deadlines[i].delay_ms >= 0)
 			heap_add(redis, now + Min(Max(deadlines[i].delay_ms, 1), DELAY_MS_MAX) + 1,
-					 strdup(deadlines[i].item));
+					 ASK_AGAIN_MS, strdup(deadlines[i].item));
 }
 
 /* One answer to EXISTS: a key that is still there is asked for again. */
@@ -544,12 +568,10 @@ static bool
 ask_again(Redis *redis, Expiry *asked, ModuleError *error)
 {
 	redisReply *reply = answer(redis, redis->commands, error);
-	bool		there = reply != NULL && reply->type == REDIS_REPLY_INTEGER &&
-		reply->integer > 0;
 
-	if (there)
+	if (reply != NULL && reply->type == REDIS_REPLY_INTEGER && reply->integer > 0)
 	{
-		heap_add(redis, clock_ms() + ASK_AGAIN_MS, asked->item);
+		heap_add(redis, clock_ms() + asked->wait, 2 * asked->wait, asked->item);
 		asked->item = NULL;
 	}
 	return succeeded(reply, error);
@@ -830,7 +852,7 @@ check_events(Redis *redis, ModuleError *error)
 	if (!succeeded(ASK(redis, redis->commands, error, "SET", key, "1", "PX", "1"), error))
 		return false;
 	redis->probed = clock_ms();
-	heap_add(redis, redis->probed + ASK_AGAIN_MS, strdup(PROBE));
+	heap_add(redis, redis->probed + ASK_AGAIN_MS, ASK_AGAIN_MS, strdup(PROBE));
 	return true;
 }
 

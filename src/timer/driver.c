@@ -954,7 +954,8 @@ follow_clock(void)
 	HASH_SEQ_STATUS scan;
 	Retry	   *retry;
 
-	if (now < clock_was)
+	/* by more than a correction */
+	if (now < clock_was - LOOK_MS * MS)
 	{
 		connect_at = idle_at = look_at = now;
 		tell_all = true;

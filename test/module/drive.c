@@ -13,8 +13,6 @@
 #include <stdlib.h>
 #include <time.h>
 
-
-
 #define ITEMS_MAX 100000
 #define OPTIONS_MAX 32
 #define POLL_MAX 100
@@ -82,8 +80,10 @@ take(int ms)
 	{
 		struct pollfd readable = {.fd = driver->socket(state),.events = POLLIN};
 		const char *items[POLL_MAX];
+		int64		next = driver->next ? driver->next(state) : -1;
+		int64		rest = Max(until - clock_ms(), 1);
 
-		(void) poll(&readable, 1, (int) Max(until - clock_ms(), 1));
+		(void) poll(&readable, 1, (int) (next >= 0 ? Min(next, rest) : rest));
 		while ((n = driver->poll(state, items, POLL_MAX, &error)) > 0)
 		{
 			for (int i = 0; i < n; i++, events++)

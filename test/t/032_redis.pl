@@ -192,11 +192,18 @@ sub stopped
 	answer($node, "ALTER SERVER cache OPTIONS (SET timeout '60')");
 	publishes($node, 'cache', 'with a long timeout');
 	answer($node, 'CREATE DATABASE other');
+	lamps($node, 'own');
+	answer($node, "CREATE SERVER cache FOREIGN DATA WRAPPER ordflow_redis
+		OPTIONS (port '@{[$redis->port]}', timeout '60')", 'own');
+	order_lamp($node, 'own', '1 day');
+	publishes($node, 'cache', 'in another database', 'own');
+	my $own = name_space('own');
 	$redis->{run}->signal('STOP');
-	order_lamp($node, 'postgres', '1 day');
+	order_lamp($node, $_, '1 day') for qw(postgres own);
 	usleep(1_000_000);
 	$begun = time;
-	answer($node, 'DROP DATABASE other');
+	answer($node, "DROP DATABASE $_") for qw(other own);
+	$node->restart;
 	drive($node, 'worker', GRACE);
 	becomes($node, q(SELECT count(*) FROM ordflow.workers WHERE worker ~ 'driver'), 0,
 		'a driver leaves that waits for Redis');
@@ -204,6 +211,7 @@ sub stopped
 	$redis->{run}->signal('CONT');
 	drive($node, 'redis(cache)', GRACE);
 	publishes($node, 'cache', 'and is back');
+	$redis->ask('DEL', $_) for $redis->keys_like("$own*");
 	answer($node, q(SELECT ordflow.cancel_order(order_id) FROM ordflow.orders
 		WHERE state = 'pending_payment' AND order_id <> ) . $waiting);
 	return;

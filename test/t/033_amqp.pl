@@ -24,8 +24,7 @@ my $rabbit = Rabbit->new;
 lamps($node, 'postgres');
 my $name_space = answer($node, q(SELECT format('ordflow:%s:%s:due:', system_identifier, oid)
 	FROM pg_control_system(), pg_database WHERE datname = current_database()));
-$rabbit->user('shop', 'right', '^ordflow:.*', '^(ordflow:.*|amq\.default)$', '^ordflow:.*');
-$rabbit->user('guest2', 'right', '^$', '^$', '^$');
+make_users();
 answer($node, "CREATE SERVER mq FOREIGN DATA WRAPPER ordflow_amqp
 	OPTIONS (port '@{[$rabbit->port]}', timeout '3');
 	CREATE USER MAPPING FOR CURRENT_USER SERVER mq OPTIONS (username 'shop', password 'right')");
@@ -39,8 +38,18 @@ killed();
 refused();
 two_of_one_name();
 out_of_memory();
+two_databases();
+left_meanwhile();
+emptied();
 stock_is_whole($node, 'in the end');
 nothing_left();
+
+sub make_users
+{
+	$rabbit->user('shop', 'right', '^ordflow:.*', '^(ordflow:.*|amq\.default)$', '^ordflow:.*');
+	$rabbit->user('guest2', 'right', '^$', '^$', '^$');
+	return;
+}
 
 # Of many delays, exact in spite of few queues; of an order that is paid meanwhile and one that is
 # extended; and with the worker at once.
@@ -99,7 +108,7 @@ sub killed
 	return;
 }
 
-# A password and permissions that are wrong, and a queue of somebody else.
+# A password and permissions that are wrong.
 sub refused
 {
 	answer($node, q(ALTER USER MAPPING FOR CURRENT_USER SERVER mq OPTIONS (SET password 'falsch')));
@@ -152,6 +161,64 @@ sub out_of_memory
 	drive($node, 'amqp(mq)', GRACE);
 	sell($node, 'after', n => 5, first => 0.5);
 	expired($node, 'after', GRACE / 2, 'by the broker again');
+	return;
+}
+
+# Order ids are the same in both.
+sub two_databases
+{
+	lamps($node, 'second');
+	answer($node, "CREATE SERVER mq FOREIGN DATA WRAPPER ordflow_amqp
+		OPTIONS (port '@{[$rabbit->port]}', timeout '3');
+		CREATE USER MAPPING FOR CURRENT_USER SERVER mq
+			OPTIONS (username 'shop', password 'right')", 'second');
+	order_lamp($node, 'second', '1 day');
+	publishes($node, 'mq', 'a second database', 'second');
+	my $other = $name_space =~ s/\d+:due:$//r . answer($node,
+		q(SELECT oid || ':due:' FROM pg_database WHERE datname = 'second'));
+	order_lamp($node, 'second', '1 s') for 1 .. 5;
+	sell($node, 'first', n => 5, first => 1);
+	expired($node, 'first', GRACE / 2, 'one database of two');
+	becomes($node, q(SELECT count(*) FILTER (WHERE state = 'cancelled') || ' of ' || count(*)
+		FROM ordflow.orders), '5 of 6', 'the other', 'second');
+	is(answer($node, q(SELECT fired FROM ordflow.timer_drivers), 'second'), 5, 'by the broker');
+	cmp_ok(scalar(grep { /^\Q$other\E/ } $rabbit->queues), '>', 0, 'it has its queues');
+	answer($node, 'DROP DATABASE second');
+	is(join(' ', grep { /^\Q$other\E/ } $rabbit->queues), '',
+		'a dropped database leaves no queue');
+	return;
+}
+
+# A driver that leaves while the broker is away has nobody to tell, and does not wait for it.
+sub left_meanwhile
+{
+	$rabbit->crash;
+	becomes($node, q(SELECT problem IS NOT NULL FROM ordflow.timer_drivers), 't',
+		'the broker is away');
+	drive($node, 'worker', GRACE);
+	becomes($node, q(SELECT count(*) FROM ordflow.workers WHERE worker ~ 'driver'), 0,
+		'the driver leaves all the same');
+	$rabbit->start;
+	drive($node, 'amqp(mq)', GRACE);
+	sell($node, 'returned', n => 5, first => 2);
+	expired($node, 'returned', GRACE / 2, 'and comes again');
+	return;
+}
+
+# A broker that starts again knowing nothing, our user neither.
+sub emptied
+{
+	drive($node, 'amqp(mq)', 2);
+	sell($node, 'emptied', n => 10, first => 1, last => 15);
+	$rabbit->crash;
+	$rabbit->forget;
+	$rabbit->start;
+	make_users();
+	expired($node, 'emptied', 2 + LATE, 'with the broker empty');
+	drive($node, 'amqp(mq)', GRACE);
+	becomes($node, q(SELECT problem IS NULL FROM ordflow.timer_drivers), 't', 'it is told all');
+	sell($node, 'anew', n => 10, first => 0.5, last => 2);
+	expired($node, 'anew', GRACE / 2, 'by the broker again');
 	return;
 }
 

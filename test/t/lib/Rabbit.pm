@@ -5,6 +5,7 @@ package Rabbit;
 
 use strict;
 use warnings;
+use File::Path ();
 use IPC::Run;
 use IO::Socket::INET;
 use PostgreSQL::Test::Cluster;
@@ -69,6 +70,14 @@ sub start
 		  if time > $until;
 		usleep(100_000);
 	}
+	return;
+}
+
+# What is kept on disk goes: started again it knows nothing, and none of our users.
+sub forget
+{
+	my ($self) = @_;
+	File::Path::remove_tree("$self->{dir}/mnesia");
 	return;
 }
 
