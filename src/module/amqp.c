@@ -27,9 +27,21 @@
 #include <sys/socket.h>
 #include <time.h>
 
+/* from version 0.12 on the headers have a directory of their own */
+#ifdef __has_include
+#if __has_include(<rabbitmq-c/amqp.h>)
+#define HAVE_RABBITMQ_C_DIRECTORY
+#endif
+#endif
+#ifdef HAVE_RABBITMQ_C_DIRECTORY
+#include <rabbitmq-c/amqp.h>
+#include <rabbitmq-c/ssl_socket.h>
+#include <rabbitmq-c/tcp_socket.h>
+#else
 #include <amqp.h>
 #include <amqp_ssl_socket.h>
 #include <amqp_tcp_socket.h>
+#endif
 
 #define BUCKETS 64
 #define EXACT_BUCKETS 16		/* of 1, 2, 3 ... ms; then each 1.456 times the last, to 12 days */
