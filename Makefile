@@ -23,6 +23,7 @@ FRAGMENTS = src/base/schema.sql \
 	src/order/order_functions.sql \
 	src/order/audit.sql \
 	src/timer/timer.sql \
+	src/task/task.sql \
 	src/doctor.sql \
 	src/grants.sql
 
@@ -168,6 +169,9 @@ bench-attach:
 bench-neighbour:
 	@bench/neighbour
 
+bench-tasks:
+	@bench/tasks
+
 bench-stock:
 	@bench/stock
 
@@ -175,4 +179,4 @@ tidy:
 	@test/tidy
 
 .PHONY: install-modules uninstall-modules demo test torture memcheck test-versions tidy FORCE \
-	bench-orders bench-stock bench-timers bench-attach bench-neighbour
+	bench-orders bench-stock bench-timers bench-attach bench-tasks bench-neighbour

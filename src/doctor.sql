@@ -83,6 +83,34 @@ SELECT 'warning', 'timer', 'ordflow.orders', format('%s orders are past their de
             ELSE 'SELECT ordflow.activate();   -- lets the workers act in this database' END
 FROM ordflow.orders o WHERE o.due_at < clock_timestamp() - interval '1 minute' HAVING count(*) > 0
 UNION ALL
+SELECT 'error', 'task', 'kind ' || k.kind, format('handler %s %s', k.handler, p.problem),
+       format('SELECT ordflow.define_task(%L, ''schema.function(jsonb)'');   -- its tasks fail until then', k.kind)
+FROM ordflow.task_kinds k LEFT JOIN pg_proc f ON f.oid = to_regprocedure(k.handler),
+LATERAL (SELECT CASE WHEN f.oid IS NULL THEN 'does not exist'
+                     WHEN pg_get_userbyid(f.proowner) <> k.owner THEN format('is not owned by %s any more', k.owner)
+                     WHEN NOT has_function_privilege(f.proowner, f.oid, 'EXECUTE') THEN 'may not be executed by its owner'
+                     END) AS p (problem)
+WHERE k.handler IS NOT NULL AND p.problem IS NOT NULL
+UNION ALL
+SELECT 'error', 'task', 'schedule ' || s.name, format('role %s, which submits its tasks, does not exist any more', s.owner),
+       format('SELECT ordflow.unschedule_task(%L);   -- and schedule it anew as another role', s.name)
+FROM ordflow.task_schedules s WHERE NOT EXISTS (SELECT FROM pg_roles r WHERE r.rolname = s.owner)
+UNION ALL
+SELECT 'warning', 'task', 'kind ' || d.kind, format('%s tasks are dead, the last since %s: %s', d.n, d.died_at, d.error),
+       format('SELECT ordflow.retry_task(task_id) FROM ordflow.dead_tasks WHERE kind = %L;   -- once the cause is repaired', d.kind)
+FROM (SELECT d.kind, count(*) AS n, max(d.died_at) AS died_at, (array_agg(d.error ORDER BY d.died_at DESC))[1] AS error
+      FROM ordflow.dead_tasks d WHERE d.died_at > clock_timestamp() - interval '1 day' GROUP BY d.kind) AS d
+UNION ALL
+SELECT 'warning', 'task', 'ordflow.task_queue', 'tasks are queued, and no worker acts in this database: it is a copy, or deactivated',
+       'SELECT ordflow.activate();'
+WHERE NOT ordflow.is_active('task') AND EXISTS (SELECT FROM ordflow.task_queue)
+UNION ALL
+SELECT 'error', 'task', format('%s on %s', t.tgname, t.tgrelid::regclass),
+       'the trigger is off: rows written by hand are not noticed, a restore with --disable-triggers leaves it so',
+       format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I;', t.tgrelid::regclass, t.tgname)
+FROM pg_trigger t JOIN pg_proc f ON f.oid = t.tgfoid
+WHERE t.tgenabled <> 'A' AND f.proname = 'task_changed' AND f.pronamespace = 'ordflow'::regnamespace
+UNION ALL
 SELECT 'warning', 'money', 'refund ' || r.refund_id,
        format('%s %s of order %s could not be refunded: %s', r.amount, r.currency, r.order_id, r.error),
        format('SELECT ordflow.refund_done(%s, ''provider refund id'');   -- once it is paid', r.refund_id)

@@ -3,7 +3,7 @@
 REVOKE ALL ON SCHEMA ordflow FROM PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA ordflow FROM PUBLIC;
 REVOKE ALL ON ALL SEQUENCES IN SCHEMA ordflow FROM PUBLIC;
-REVOKE ALL ON ALL FUNCTIONS IN SCHEMA ordflow FROM PUBLIC;
+REVOKE ALL ON ALL ROUTINES IN SCHEMA ordflow FROM PUBLIC;
 
 -- trigger functions run whoever fires them; the schema must be visible to whoever may be granted a part
 CREATE TABLE ordflow.parts (
@@ -42,6 +42,32 @@ INSERT INTO ordflow.parts (part, privilege, object) SELECT part, privilege, obje
         'FUNCTION ordflow.reserve_stock(text, jsonb, timestamptz)',
         'FUNCTION ordflow.commit_stock(text)',
         'FUNCTION ordflow.release_stock(text)']),
+    ('tasks', 'EXECUTE', ARRAY[
+        'FUNCTION ordflow.define_task(text, regprocedure, jsonb)',
+        'FUNCTION ordflow.grant_kind(text, regrole)',
+        'FUNCTION ordflow.revoke_kind(text, regrole)',
+        'FUNCTION ordflow.pause_kind(text)',
+        'FUNCTION ordflow.resume_kind(text)',
+        'FUNCTION ordflow.submit_batch(text, jsonb[], jsonb)',
+        'FUNCTION ordflow.submit_task(text, jsonb, jsonb)',
+        'FUNCTION ordflow.submit_shards(text, integer, jsonb)',
+        'FUNCTION ordflow.claim_tasks(text, integer, interval, interval)',
+        'FUNCTION ordflow.claim_task(bigint, interval)',
+        'FUNCTION ordflow.complete_task(bigint, bigint, jsonb)',
+        'FUNCTION ordflow.fail_task(bigint, bigint, text, interval)',
+        'FUNCTION ordflow.extend_task(bigint, bigint, interval)',
+        'FUNCTION ordflow.release_task(bigint, bigint)',
+        'PROCEDURE ordflow.wait_for_tasks(text, interval)',
+        'FUNCTION ordflow.current_task()',
+        'FUNCTION ordflow.wait_batch(bigint, interval)',
+        'FUNCTION ordflow.cancel_batch(bigint)',
+        'FUNCTION ordflow.retry_batch(bigint)',
+        'FUNCTION ordflow.cancel_task(bigint)',
+        'FUNCTION ordflow.retry_task(bigint)',
+        'FUNCTION ordflow.schedule_task(text, text, text, jsonb, jsonb)',
+        'FUNCTION ordflow.unschedule_task(text)',
+        'FUNCTION ordflow.try_lock(text)',
+        'FUNCTION ordflow.unlock(text)']),
     ('read', 'EXECUTE', ARRAY[
         'FUNCTION ordflow.audit(timestamptz)',
         'FUNCTION ordflow.doctor()',
@@ -51,7 +77,12 @@ INSERT INTO ordflow.parts (part, privilege, object) SELECT part, privilege, obje
         'FUNCTION ordflow.timer_figures()', 'FUNCTION ordflow.timer_driver_figures()',
         'FUNCTION ordflow.open_reservations()',
         'FUNCTION ordflow.counter_differences()',
-        'FUNCTION ordflow.modules()']),
+        'FUNCTION ordflow.modules()',
+        'FUNCTION ordflow.task_claims()',
+        'FUNCTION ordflow.task_state(bigint, smallint, bigint, "char")',
+        'FUNCTION ordflow.batch_progress(bigint)',
+        'FUNCTION ordflow.task_lane_figures()',
+        'FUNCTION ordflow.next_slot(text, text, timestamptz)']),
     ('read', 'SELECT', ARRAY[
         'TABLE ordflow.machines', 'TABLE ordflow.states', 'TABLE ordflow.transitions', 'TABLE ordflow.effects',
         'TABLE ordflow.object_history', 'TABLE ordflow.activation', 'TABLE ordflow.workers', 'TABLE ordflow.parked',
@@ -62,6 +93,11 @@ INSERT INTO ordflow.parts (part, privilege, object) SELECT part, privilege, obje
         'TABLE ordflow.coupons', 'TABLE ordflow.coupon_redemptions', 'TABLE ordflow.purchase_limits',
         'TABLE ordflow.purchase_counts', 'TABLE ordflow.orders', 'TABLE ordflow.order_lines',
         'TABLE ordflow.order_charges', 'TABLE ordflow.order_history', 'TABLE ordflow.shipments',
+        'TABLE ordflow.tasks', 'TABLE ordflow.batches', 'TABLE ordflow.dead_tasks', 'TABLE ordflow.schedules',
+        'TABLE ordflow.task_lanes', 'TABLE ordflow.open_task_parts', 'TABLE ordflow.task_kinds', 'TABLE ordflow.task_grants',
+        'TABLE ordflow.task_segments', 'TABLE ordflow.task_progress', 'TABLE ordflow.task_queue', 'TABLE ordflow.task_outcomes',
+        'TABLE ordflow.task_attempts', 'TABLE ordflow.task_batches', 'TABLE ordflow.task_batch_ends', 'TABLE ordflow.task_unique',
+        'TABLE ordflow.task_schedules',
         'TABLE ordflow.shipment_lines', 'TABLE ordflow.payments', 'TABLE ordflow.refunds', 'TABLE ordflow.refund_lines']),
     ('admin', 'EXECUTE', ARRAY[
         'FUNCTION ordflow.define_machine(text, jsonb)',
@@ -91,7 +127,7 @@ CREATE FUNCTION ordflow.grant_access(role regrole, part text)
 RETURNS void LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'ordflow_grant_access';
 COMMENT ON FUNCTION ordflow.grant_access(regrole, text) IS
-'Grants a role one part: orders, stock, read or admin; what that is stands in ordflow.parts. The caller must own the extension''s objects or hold their grant options. Raises 22023 for an unknown part, 22004, 42501.';
+'Grants a role one part: orders, stock, tasks, read or admin; what that is stands in ordflow.parts. The caller must own the extension''s objects or hold their grant options. Raises 22023 for an unknown part, 22004, 42501.';
 
 CREATE FUNCTION ordflow.revoke_access(role regrole, part text)
 RETURNS void LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp

@@ -13,6 +13,7 @@
 #include "machine/machine.h"
 #include "order/order.h"
 #include "stock/stock.h"
+#include "task/task.h"
 #include "timer/timer.h"
 #include "worker/worker.h"
 
@@ -35,5 +36,6 @@ _PG_init(void)
 	ordflow_order_init();
 	ordflow_timer_init();
 	ordflow_fold_init();
+	ordflow_task_init();
 	ordflow_worker_init();
 }

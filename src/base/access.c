@@ -35,7 +35,7 @@ static Statement read_shared = {
 	"AND o.object IN (SELECT object FROM ordflow.parts WHERE part = $1) "
 	"AND EXISTS (SELECT FROM ordflow.parts f, pg_proc p, aclexplode(p.proacl) a "
 	"WHERE f.part = o.part AND a.grantee = $2 AND p.oid = "
-	"CASE f.privilege WHEN 'EXECUTE' THEN substr(f.object, 10)::regprocedure END) ORDER BY 1, 2",
+	"CASE f.privilege WHEN 'EXECUTE' THEN substr(f.object, strpos(f.object, ' ') + 1)::regprocedure END) ORDER BY 1, 2",
 	.nargs = 2,
 	.argtypes = {TEXTOID, OIDOID}
 };

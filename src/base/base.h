@@ -35,6 +35,12 @@ extern int	ordflow_fold_interval;	/* milliseconds */
 extern int	ordflow_movement_retention; /* seconds; -1 = for good */
 extern char *ordflow_timer_drivers;
 extern int	ordflow_timer_grace;	/* milliseconds */
+extern int	ordflow_task_slots_setting;
+extern int	ordflow_task_workers_min;
+extern int	ordflow_task_workers_max;
+extern int	ordflow_task_worker_idle;	/* milliseconds */
+extern int	ordflow_task_retention; /* seconds; -1 = for good */
+extern int	ordflow_task_dead_retention;	/* the same */
 
 /* An item of ordflow.timer_drivers. */
 typedef struct TimerDriverName
@@ -268,6 +274,13 @@ extern bool ordflow_check_interval(Interval *interval, const char *what, Timesta
 		(values)[i] = s_ ? CStringGetTextDatum(s_) : (Datum) 0; \
 		(nulls)[i] = s_ == NULL; \
 	} while (0)
+
+/* What Min() tells, but each is evaluated once: a step that is due must not be done twice. */
+static inline TimestampTz
+ordflow_earlier(TimestampTz a, TimestampTz b)
+{
+	return Min(a, b);
+}
 
 /* ---- array.c: C arrays as datums for unnest() ---- */
 extern Datum ordflow_int8_array(const int64 *values, int n);

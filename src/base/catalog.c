@@ -174,7 +174,7 @@ ordflow_actor(void)
 
 /* ---- relations that change ---- */
 
-#define WATCHERS_MAX 8
+#define WATCHERS_MAX 16
 
 static void (*watchers[WATCHERS_MAX]) (Oid relid);
 static int	nwatchers = 0;

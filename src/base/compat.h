@@ -83,4 +83,12 @@ ordflow_object_ownercheck(Oid classid, Oid objectid, Oid roleid)
 #define ordflow_proc_number MyProcNumber
 #endif
 
+/* A background worker may log in as any role since PostgreSQL 17. */
+#define ORDFLOW_WORKERS_NEED_LOGIN (PG_VERSION_NUM < 170000)
+#if PG_VERSION_NUM < 170000
+#define ORDFLOW_BYPASS_ROLELOGINCHECK 0
+#else
+#define ORDFLOW_BYPASS_ROLELOGINCHECK BGWORKER_BYPASS_ROLELOGINCHECK
+#endif
+
 #endif							/* ORDFLOW_COMPAT_H */

@@ -25,6 +25,12 @@ int			ordflow_fold_interval;
 int			ordflow_movement_retention;
 char	   *ordflow_timer_drivers;
 int			ordflow_timer_grace;
+int			ordflow_task_slots_setting;
+int			ordflow_task_workers_min;
+int			ordflow_task_workers_max;
+int			ordflow_task_worker_idle;
+int			ordflow_task_retention;
+int			ordflow_task_dead_retention;
 
 static bool
 check_currency(char **newval, void **extra, GucSource source)
@@ -107,9 +113,46 @@ check_timer_drivers(char **newval, void **extra, GucSource source)
 	return false;
 }
 
+static void
+define_task_settings(void)
+{
+	DefineCustomIntVariable("ordflow.task_slots",
+							"How many runs of tasks, and tasks that are held, are kept in shared memory.",
+							"All databases share them, 80 bytes each; a batch is one.",
+							&ordflow_task_slots_setting, 65536, 64, 16 * 1024 * 1024,
+							ordflow_preloaded ? PGC_POSTMASTER : PGC_SIGHUP, 0,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("ordflow.task_workers_min",
+							"How many background workers that run tasks a database keeps.",
+							"Where it has ever had tasks since the server was started.",
+							&ordflow_task_workers_min, 0, 0, 100,
+							PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("ordflow.task_workers_max",
+							"How many background workers that run tasks a database may have.",
+							"They count among max_worker_processes.",
+							&ordflow_task_workers_max, 4, 0, 100,
+							PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("ordflow.task_worker_idle",
+							"How long a background worker waits for tasks before it ends.",
+							NULL,
+							&ordflow_task_worker_idle, 30000, 0, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("ordflow.task_retention",
+							"How long finished tasks are kept at least.",
+							"They go when they are a sixth older, and nobody reads them; -1 keeps them for good.",
+							&ordflow_task_retention, SECS_PER_DAY, -1, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomIntVariable("ordflow.task_dead_retention",
+							"How long dead tasks are kept at least.",
+							"-1 keeps them for good.",
+							&ordflow_task_dead_retention, 30 * SECS_PER_DAY, -1, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+}
+
 void
 ordflow_settings_init(void)
 {
+	define_task_settings();
 	DefineCustomStringVariable("ordflow.timer_drivers",
 							   "What tells that a deadline has come.",
 							   "A list of worker, cron, redis(server), amqp(server); for each database.",

@@ -615,7 +615,7 @@ ask_for_drivers(bool active)
 		again = last_open + LINGER;
 	for (int i = 0; i < n; i++)
 		wanted[i] = names[i];
-	return Min(again, ordflow_companions_want(COMPANION_DRIVER, wanted, n));
+	return ordflow_earlier(again, ordflow_companions_want(COMPANION_DRIVER, wanted, n));
 }
 
 /* Whoever gives us work again begins afresh. */
@@ -655,7 +655,7 @@ run(TimestampTz noted, bool unblocked)
 		blocked |= watch->nretries > 0 || watch->locked;
 	}
 	ordflow_worker_blocked(blocked);
-	next = Min(next, ask_for_drivers(true));
+	next = ordflow_earlier(next, ask_for_drivers(true));
 	return reload ? DT_NOBEGIN : next;
 }
 

@@ -56,10 +56,12 @@ clear(Companion *companion)
 {
 	companion->database = InvalidOid;
 	companion->name[0] = '\0';
+	companion->roleid = InvalidOid;
 	companion->state = COORDINATOR_NONE;
 	companion->pid = 0;
 	companion->latch = NULL;
 	companion->wanted = false;
+	companion->idle = false;
 	companion->no_room = false;
 	companion->since = 0;
 	companion->failures = 0;
@@ -240,10 +242,98 @@ ordflow_companions_want(CompanionRole role, const char *const *names, int n)
 					errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 					errmsg("ordflow %s %s cannot be started: all %d places for such workers are taken",
 						   kinds[role]->title, names[i], COMPANIONS_MAX));
-		again = Min(again, companion != NULL ? ensure(companion) :
-					GetCurrentTimestamp() + REST_MAX);
+		again = ordflow_earlier(again, companion != NULL ? ensure(companion) :
+								GetCurrentTimestamp() + REST_MAX);
 	}
 	return again;
+}
+
+/* One of this database and role, of that login role, or any where that is invalid. */
+static bool
+is_of(const Companion *companion, CompanionRole role, Oid roleid)
+{
+	return companion->database == MyDatabaseId && companion->role == role &&
+		(!OidIsValid(roleid) || companion->roleid == roleid);
+}
+
+CompanionStart
+ordflow_companion_start(CompanionRole role, const char *name, Oid roleid)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	Companion  *companion;
+	CompanionStart result = COMPANION_STARTED;
+
+	LWLockAcquire(ordflow_worker_shared->lock, LW_EXCLUSIVE);
+	companion = find_place(role, name);
+	LWLockRelease(ordflow_worker_shared->lock);
+	if (companion == NULL)
+		return COMPANION_NO_ROOM;
+	SpinLockAcquire(&companion->mutex);
+	if (companion->state == COORDINATOR_RUNNING ||
+		(companion->state == COORDINATOR_STARTING && companion->since > now - START_MAX))
+		result = COMPANION_THERE;
+	else if (companion->retry_at > now && companion->retry_at < now + REST_MAX)
+		result = COMPANION_RESTS;
+	companion->roleid = roleid;
+	SpinLockRelease(&companion->mutex);
+	if (result != COMPANION_STARTED)
+		return result;
+	ensure(companion);
+	return companion->no_room ? COMPANION_NO_ROOM : COMPANION_STARTED;
+}
+
+void
+ordflow_companions_give_up(CompanionRole role)
+{
+	for (int i = 0; i < COMPANIONS_MAX; i++)
+	{
+		Companion  *companion = &ordflow_worker_shared->companions[i];
+
+		SpinLockAcquire(&companion->mutex);
+		if (is_of(companion, role, InvalidOid) && companion->state == COORDINATOR_NONE)
+			companion->wanted = false;
+		SpinLockRelease(&companion->mutex);
+	}
+}
+
+int
+ordflow_companions_count(CompanionRole role, Oid roleid)
+{
+	int			n = 0;
+
+	if (ordflow_worker_shared == NULL)
+		return 0;
+	for (int i = 0; i < COMPANIONS_MAX; i++)
+	{
+		Companion  *companion = &ordflow_worker_shared->companions[i];
+
+		SpinLockAcquire(&companion->mutex);
+		n += is_of(companion, role, roleid) && companion->state != COORDINATOR_NONE;
+		SpinLockRelease(&companion->mutex);
+	}
+	return n;
+}
+
+void
+ordflow_companion_dismiss(CompanionRole role, Oid roleid)
+{
+	Companion  *oldest = NULL;
+
+	for (int i = 0; i < COMPANIONS_MAX; i++)
+	{
+		Companion  *companion = &ordflow_worker_shared->companions[i];
+
+		if (is_of(companion, role, roleid) && companion->state == COORDINATOR_RUNNING &&
+			companion->wanted && (oldest == NULL || companion->since < oldest->since))
+			oldest = companion;
+	}
+	if (oldest == NULL)
+		return;
+	SpinLockAcquire(&oldest->mutex);
+	if (is_of(oldest, role, roleid))
+		oldest->wanted = false;
+	SpinLockRelease(&oldest->mutex);
+	ordflow_companions_alert(MyDatabaseId);
 }
 
 /* ---- for commands that want the database for themselves ---- */
@@ -295,6 +385,20 @@ ordflow_companion_place(void)
 	return mine - ordflow_worker_shared->companions;
 }
 
+void
+ordflow_companion_done(void)
+{
+	SpinLockAcquire(&mine->mutex);
+	mine->wanted = false;
+	SpinLockRelease(&mine->mutex);
+}
+
+void
+ordflow_companion_idle(bool idle)
+{
+	mine->idle = idle;
+}
+
 bool
 ordflow_companion_is_wanted(void)
 {
@@ -342,7 +446,7 @@ ordflow_companion_problem(const char *problem, const char *hint)
 
 /* False when the start has been given up, or nobody wants it any more. */
 static bool
-attach(Oid *database, CompanionRole *role, char *name)
+attach(Oid *database, CompanionRole *role, Oid *roleid, char *name)
 {
 	bool		attached;
 	bool		away = is_away(mine->database);
@@ -359,6 +463,8 @@ attach(Oid *database, CompanionRole *role, char *name)
 		mine->since = GetCurrentTimestamp();
 		*database = mine->database;
 		*role = mine->role;
+		*roleid = mine->roleid;
+		mine->idle = false;
 		strlcpy(name, mine->name, COMPANION_NAME_MAX);
 	}
 	else if (mine->state == COORDINATOR_STARTING && mine->serial == my_serial)
@@ -391,6 +497,7 @@ static void
 detach(int code, Datum arg)
 {
 	Oid			database = InvalidOid;
+	CompanionRole role = 0;
 	bool		wanted = false;
 	bool		away = is_away(mine->database);
 
@@ -404,9 +511,17 @@ detach(int code, Datum arg)
 			mine->failures = 0;
 		wanted = mine->wanted;
 		database = mine->database;
+		role = mine->role;
 		mine->retry_at = DT_NOBEGIN;
 		if (!asked)
-			mine->retry_at = now + Min(REST_MIN << Min(mine->failures++, 6), REST_MAX);
+		{
+			/* one that is to run again for a role with work is missed at once */
+			int64		rest = mine->role == COMPANION_POOL && mine->failures == 0 ? 0 :
+				Min(REST_MIN << Min(mine->failures, 6), REST_MAX);
+
+			mine->failures++;
+			mine->retry_at = now + rest;
+		}
 		mine->state = COORDINATOR_NONE;
 		mine->pid = 0;
 		mine->latch = NULL;
@@ -416,6 +531,8 @@ detach(int code, Datum arg)
 	ConditionVariableBroadcast(&ordflow_worker_shared->ended);
 	if (wanted)
 		call_coordinator(database);
+	if (!away && OidIsValid(MyDatabaseId) && kinds[role]->gone != NULL)
+		kinds[role]->gone();
 }
 
 void
@@ -423,6 +540,7 @@ ordflow_companion_main(Datum arg)
 {
 	Oid			database;
 	CompanionRole role = 0;
+	Oid			roleid = InvalidOid;
 	char		name[COMPANION_NAME_MAX];
 	char		title[COMPANION_NAME_MAX + 32];
 
@@ -434,9 +552,9 @@ ordflow_companion_main(Datum arg)
 
 	/* registered before the connection is, so it runs when that is gone */
 	on_shmem_exit(detach, (Datum) 0);
-	if (!attach(&database, &role, name))
+	if (!attach(&database, &role, &roleid, name))
 		proc_exit(0);
-	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
+	BackgroundWorkerInitializeConnectionByOid(database, roleid, ORDFLOW_BYPASS_ROLELOGINCHECK);
 	snprintf(title, sizeof(title), "ordflow %s %s", kinds[role]->title, name);
 	ordflow_worker_pin_settings(title);
 	ordflow_worker_serve(kinds[role]->duty);
@@ -453,7 +571,7 @@ state_name(const Companion *companion, bool away)
 	if (companion->state == COORDINATOR_STARTING)
 		return "starting";
 	if (companion->state == COORDINATOR_RUNNING)
-		return "running";
+		return companion->idle ? "waiting" : "running";
 	if (away)
 		return "away";
 	if (companion->no_room)

@@ -62,11 +62,13 @@ typedef struct Companion
 	Oid			database;		/* invalid: free */
 	CompanionRole role;
 	char		name[COMPANION_NAME_MAX];
+	Oid			roleid;			/* it logs in as; invalid: as the bootstrap superuser */
 	CoordinatorState state;
 	uint32		serial;			/* of the last start */
 	pid_t		pid;
 	Latch	   *latch;
 	bool		wanted;
+	bool		idle;			/* waits for work */
 	bool		no_room;		/* could not be started for want of a worker slot */
 	TimestampTz since;			/* of the state */
 	int			failures;		/* ends in a row that nobody wanted */
@@ -145,7 +147,6 @@ extern void ordflow_utility_at_end(bool committed);
 
 /* ---- activation.c ---- */
 extern void ordflow_activation_init(void);
-extern bool ordflow_activation_is_on(DutyKind kind);
 
 /* The transaction or a part of it was rolled back, with what it may have written. */
 extern void ordflow_activation_rolled_back(void);

@@ -68,9 +68,9 @@ ordflow_worker_wake_blocked(void)
 	locked_rows = true;
 }
 
-/* Notes what was brought; returns the latch of whom it concerns. */
+/* Notes times for each duty, for inactive ones too where all is; whose latch is to be set. */
 static Latch *
-note(DatabaseSlot *slot, bool *launch)
+note(DatabaseSlot *slot, const TimestampTz *times, bool all, bool *launch)
 {
 	Latch	   *latch = NULL;
 	TimestampTz earliest = DT_NOEND;
@@ -78,12 +78,12 @@ note(DatabaseSlot *slot, bool *launch)
 
 	for (int i = 0; i < DUTY_KINDS; i++)
 	{
-		if (slot->inactive[i] && !afresh)
+		if (slot->inactive[i] && !all)
 			continue;
 		slot->inactive[i] = false;
-		lowered = lowered || brought[i] < slot->noted[i];
-		slot->noted[i] = Min(slot->noted[i], brought[i]);
-		earliest = Min(earliest, brought[i]);
+		lowered = lowered || times[i] < slot->noted[i];
+		slot->noted[i] = Min(slot->noted[i], times[i]);
+		earliest = Min(earliest, times[i]);
 	}
 	if (slot->state == COORDINATOR_RUNNING && earliest < slot->next_at)
 	{
@@ -95,7 +95,7 @@ note(DatabaseSlot *slot, bool *launch)
 }
 
 static void
-publish(void)
+publish(const TimestampTz *times, bool all)
 {
 	Latch	   *latch = NULL;
 	bool		launch = false;
@@ -117,13 +117,26 @@ publish(void)
 		SpinLockAcquire(&slot->mutex);
 		done = slot->database == MyDatabaseId;
 		if (done)
-			latch = note(slot, &launch);
+			latch = note(slot, times, all, &launch);
 		SpinLockRelease(&slot->mutex);
 	}
 	if (latch != NULL)
 		SetLatch(latch);
 	if (launch)
 		ordflow_launcher_wake();
+}
+
+void
+ordflow_worker_note(DutyKind kind, TimestampTz at)
+{
+	TimestampTz times[DUTY_KINDS];
+
+	if (ordflow_worker_shared == NULL)
+		return;
+	for (int i = 0; i < DUTY_KINDS; i++)
+		times[i] = DT_NOEND;
+	times[kind] = at;
+	publish(times, false);
 }
 
 static void
@@ -154,7 +167,7 @@ at_end(XactEvent event, void *arg)
 		case XACT_EVENT_COMMIT:
 			ordflow_feed_publish();
 			if (brought_any)
-				publish();
+				publish(brought, afresh);
 			break;
 		case XACT_EVENT_ABORT:
 			ordflow_activation_rolled_back();

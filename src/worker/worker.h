@@ -17,8 +17,9 @@
 typedef enum DutyKind
 {
 	DUTY_TIMER,
-	DUTY_FOLD
-#define DUTY_KINDS (DUTY_FOLD + 1)
+	DUTY_FOLD,
+	DUTY_TASK
+#define DUTY_KINDS (DUTY_TASK + 1)
 } DutyKind;
 
 /*
@@ -54,6 +55,12 @@ extern void ordflow_worker_init(void);
 extern void ordflow_worker_wake(DutyKind kind, TimestampTz at);
 
 /*
+ * The same at once, for what is in shared memory already: in a callback of the commit too, where
+ * ordflow_worker_wake() may come too late.  No LWLock or spinlock of the caller is held.
+ */
+extern void ordflow_worker_note(DutyKind kind, TimestampTz at);
+
+/*
  * This transaction locks rows that a duty may be waiting for: at its end, whatever
  * that is, a duty that said so by ordflow_worker_blocked() is called at once.
  */
@@ -65,6 +72,9 @@ extern void ordflow_worker_wake_blocked(void);
  * Must be called in a transaction that may write.
  */
 extern void ordflow_worker_activate(DutyKind kind);
+
+/* May the duty act in this database?  In a transaction. */
+extern bool ordflow_activation_is_on(DutyKind kind);
 
 /* ---- for duties, in the coordinator, and for companions: coordinator.c ---- */
 
@@ -96,11 +106,12 @@ extern void ordflow_worker_blocked(bool blocked);
  */
 typedef enum CompanionRole
 {
-	COMPANION_DRIVER			/* of timers; the name is that of the setting: redis(cache) */
-#define COMPANION_ROLES (COMPANION_DRIVER + 1)
+	COMPANION_DRIVER,			/* of timers; the name is that of the setting: redis(cache) */
+	COMPANION_POOL				/* runs tasks; the name is its role's, and a number */
+#define COMPANION_ROLES (COMPANION_POOL + 1)
 } CompanionRole;
 
-#define COMPANIONS_MAX		64
+#define COMPANIONS_MAX		128
 #define COMPANION_NAME_MAX	128
 #define COMPANION_TEXT_MAX	512
 
@@ -113,6 +124,7 @@ typedef struct CompanionKind
 	const char *title;			/* "driver" */
 	DutyKind	duty;			/* whose activation it shares, and which asks for it */
 	void		(*main) (const char *name);
+	void		(*gone) (void); /* in its exit, when its place is free; may be NULL */
 } CompanionKind;
 
 extern void ordflow_companion_register(CompanionRole role, const CompanionKind *kind);
@@ -122,6 +134,34 @@ extern void ordflow_companion_register(CompanionRole role, const CompanionKind *
  * called again at the latest.
  */
 extern TimestampTz ordflow_companions_want(CompanionRole role, const char *const *names, int n);
+
+/* What became of asking for one companion. */
+typedef enum CompanionStart
+{
+	COMPANION_STARTED,
+	COMPANION_THERE,			/* one of that name runs, or starts */
+	COMPANION_RESTS,			/* it failed not long ago */
+	COMPANION_NO_ROOM			/* no worker slot, or no place */
+} CompanionStart;
+
+/*
+ * In the coordinator: starts one that logs in as that role, beside those there are.  It ends when
+ * ordflow_companion_done() has been called, or it is dismissed.
+ */
+extern CompanionStart ordflow_companion_start(CompanionRole role, const char *name, Oid roleid);
+
+/* Those of this database that do not run are not asked for any more. */
+extern void ordflow_companions_give_up(CompanionRole role);
+
+/* How many there are in this database, running or starting: of a role to log in as, or all. */
+extern int	ordflow_companions_count(CompanionRole role, Oid roleid);
+
+/* Tells the one of that login role that has run longest to go when it has done its work. */
+extern void ordflow_companion_dismiss(CompanionRole role, Oid roleid);
+
+/* In the companion: it has nothing more to do, so its end is no failure; what it does now. */
+extern void ordflow_companion_done(void);
+extern void ordflow_companion_idle(bool idle);
 
 /* In the companion: its next transaction trusts nothing that its caches hold. */
 extern void ordflow_worker_look_afresh(void);

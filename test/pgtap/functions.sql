@@ -1,6 +1,6 @@
 -- test/pgtap/functions.sql: what every function of the schema promises
 BEGIN;
-SELECT plan(10);
+SELECT plan(11);
 
 CREATE TEMP VIEW functions AS
 SELECT p.*, format('%s(%s)', p.proname, oidvectortypes(p.proargtypes)) AS signature
@@ -11,8 +11,11 @@ SELECT cmp_ok((SELECT count(*) FROM functions), '>', 40::bigint, 'there are func
 SELECT is_empty($$
     SELECT signature, proconfig FROM functions
     WHERE proconfig IS DISTINCT FROM ARRAY['search_path=pg_catalog, pg_temp']
-      AND signature NOT IN ('machine_changed()', 'machine_due()')
+      AND signature NOT IN ('machine_changed()', 'machine_due()') AND prokind = 'f'
 $$, 'every function pins search_path, and nothing else; row triggers of attached tables where they run SQL');
+SELECT is_empty($$
+    SELECT signature FROM functions WHERE prokind = 'p' AND (proconfig IS NOT NULL OR prosecdef)
+$$, 'a procedure that commits pins nothing, as that would keep it from committing');
 
 SELECT is_empty($$
     SELECT signature FROM functions WHERE coalesce(length(obj_description(oid, 'pg_proc')), 0) < 20
@@ -32,11 +35,13 @@ SELECT set_eq('SELECT signature FROM functions WHERE prosecdef', ARRAY[
     'audit(timestamp with time zone)',
     'available_events(bigint)',
     'available_stock(text, text)',
+    'batch_progress(bigint)',
     'cancel_order(bigint, text)',
     'check_machine(text)',
     'commit_stock(text)',
     'confirm_order(bigint, text)',
     'create_coupon(text, text, numeric, jsonb)',
+    'current_task()',
     'deactivate()',
     'diagram(text, text)',
     'doctor()',
@@ -59,7 +64,9 @@ SELECT set_eq('SELECT signature FROM functions WHERE prosecdef', ARRAY[
     'ship_order(bigint, text, text, jsonb)',
     'submit_order(text, jsonb, text, text, interval, jsonb, jsonb, text, text)',
     'submit_orders(jsonb)',
-    'timer_figures()'
+    'task_state(bigint, smallint, bigint, "char")',
+    'timer_figures()',
+    'wait_batch(bigint, interval)'
 ], 'SECURITY DEFINER stands exactly where a granted role works on our tables');
 
 SELECT is_empty($$
@@ -67,12 +74,12 @@ SELECT is_empty($$
 $$, 'no function that may write is safe for parallel workers');
 
 SELECT set_eq($$ SELECT proname::text FROM functions WHERE proparallel <> 'u' $$,
-    ARRAY['audit_orders', 'audit_stock', 'audit_coupons'],
-    'only the checks of audit, which are plain SQL that reads, run in parallel workers');
+    ARRAY['audit_orders', 'audit_stock', 'audit_coupons', 'current_task', 'next_slot'],
+    'only the checks of audit, which are plain SQL that reads, and what asks for times run in parallel workers');
 
 SELECT set_eq($$ SELECT proname::text FROM functions WHERE provolatile <> 'v' $$,
     ARRAY['attach_report', 'audit', 'audit_orders', 'audit_stock', 'audit_coupons', 'available_events', 'check_machine',
-          'diagram', 'doctor', 'is_active', 'library', 'order_id', 'quote_order', 'worker_slots'],
+          'current_task', 'diagram', 'doctor', 'is_active', 'library', 'next_slot', 'order_id', 'quote_order', 'worker_slots'],
     'only functions that read are declared so');
 
 SELECT is_empty($$

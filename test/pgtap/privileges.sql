@@ -1,6 +1,6 @@
 -- test/pgtap/privileges.sql: what a role may do before and after ordflow.grant_access()
 BEGIN;
-SELECT plan(45);
+SELECT plan(48);
 
 CREATE ROLE ordflow_nobody;
 CREATE ROLE ordflow_somebody;
@@ -18,7 +18,7 @@ END $$;
 
 CREATE TEMP VIEW functions AS
 SELECT p.oid, p.proname, format('%s(%s)', p.proname, oidvectortypes(p.proargtypes)) AS signature,
-       p.prorettype = 'trigger'::regtype AS is_trigger,
+       p.prorettype = 'trigger'::regtype AS is_trigger, CASE p.prokind WHEN 'p' THEN 'CALL' ELSE 'SELECT' END AS verb,
        (SELECT string_agg(format('NULL::%s', format_type(t, NULL)), ', ' ORDER BY n)
         FROM unnest(p.proargtypes) WITH ORDINALITY AS a (t, n)) AS nulls
 FROM pg_proc p WHERE p.pronamespace = 'ordflow'::regnamespace;
@@ -54,21 +54,24 @@ SELECT 'orders', 'EXECUTE ' || signature FROM functions WHERE proname IN ('quote
 UNION ALL SELECT 'orders', unnest(ARRAY['SELECT (order_id) orders', 'SELECT (order_no) orders', 'SELECT (metadata) orders',
     'UPDATE (metadata) orders'])
 UNION ALL SELECT 'stock', 'EXECUTE ' || signature FROM functions WHERE proname ~ '_stock$' AND proname NOT IN ('audit_stock', 'fold_stock')
+UNION ALL SELECT 'tasks', 'EXECUTE ' || signature FROM functions WHERE proname ~ '_(task|tasks|kind|batch|shards)$'
+    OR proname IN ('try_lock', 'unlock')
 UNION ALL SELECT 'read', 'EXECUTE ' || signature FROM functions WHERE proname IN ('audit', 'doctor', 'diagram', 'is_active',
-    'worker_slots', 'timer_figures', 'open_reservations', 'counter_differences', 'modules', 'timer_driver_figures')
+    'worker_slots', 'timer_figures', 'open_reservations', 'counter_differences', 'modules', 'timer_driver_figures', 'task_claims',
+    'task_state', 'batch_progress', 'task_lane_figures', 'next_slot')
 UNION ALL SELECT 'read', 'SELECT ' || relname FROM relations WHERE relkind <> 'S'
-    AND relname NOT IN ('parts', 'counter_gate') AND relname !~ '^stock_movements_\d+$'
+    AND relname NOT IN ('parts', 'counter_gate') AND relname !~ '^(stock_movements|task_queue|task_outcomes)_\d+$'
 UNION ALL SELECT 'admin', 'EXECUTE ' || signature FROM functions WHERE proname IN ('define_machine', 'check_machine', 'add_effect',
     'drop_effect', 'attach', 'attach_report', 'detach', 'fire', 'create_coupon', 'alter_coupon', 'set_purchase_limit',
     'run_due', 'schedule_run_due', 'unschedule_run_due', 'server_options', 'fold_stock', 'expire_order', 'activate', 'deactivate')
-UNION ALL SELECT part, 'USAGE schema' FROM unnest(ARRAY['orders', 'stock', 'read', 'admin']) AS part;
+UNION ALL SELECT part, 'USAGE schema' FROM unnest(ARRAY['orders', 'stock', 'tasks', 'read', 'admin']) AS part;
 
 -- nothing until granted
 SELECT is_empty($$ SELECT pg_temp.rights('ordflow_nobody') $$, 'an ordinary role has no right of any kind');
 SELECT is_empty($$
-    SELECT signature, pg_temp.state_as('ordflow_nobody', format('SELECT ordflow.%I(%s)', proname, nulls)) FROM functions
+    SELECT signature, pg_temp.state_as('ordflow_nobody', format('%s ordflow.%I(%s)', verb, proname, nulls)) FROM functions
     WHERE NOT is_trigger
-      AND pg_temp.state_as('ordflow_nobody', format('SELECT ordflow.%I(%s)', proname, nulls)) IS DISTINCT FROM '42501'
+      AND pg_temp.state_as('ordflow_nobody', format('%s ordflow.%I(%s)', verb, proname, nulls)) IS DISTINCT FROM '42501'
 $$, 'every function is refused to it (42501)');
 SELECT is_empty($$
     SELECT relname FROM relations
@@ -78,9 +81,9 @@ $$, 'every table, view and sequence is refused to it (42501)');
 -- the schema alone opens nothing
 GRANT USAGE ON SCHEMA ordflow TO ordflow_nobody;
 SELECT is_empty($$
-    SELECT signature, pg_temp.state_as('ordflow_nobody', format('SELECT ordflow.%I(%s)', proname, nulls)) FROM functions
+    SELECT signature, pg_temp.state_as('ordflow_nobody', format('%s ordflow.%I(%s)', verb, proname, nulls)) FROM functions
     WHERE NOT is_trigger
-      AND pg_temp.state_as('ordflow_nobody', format('SELECT ordflow.%I(%s)', proname, nulls)) IS DISTINCT FROM '42501'
+      AND pg_temp.state_as('ordflow_nobody', format('%s ordflow.%I(%s)', verb, proname, nulls)) IS DISTINCT FROM '42501'
 $$, 'with USAGE on the schema every function is still refused (42501)');
 SELECT is_empty($$
     SELECT relname, command FROM relations, unnest(ARRAY['SELECT * FROM ordflow.%I', 'DELETE FROM ordflow.%I',
@@ -107,7 +110,7 @@ REVOKE USAGE ON SCHEMA ordflow FROM ordflow_nobody;
 -- who may grant
 SELECT is(pg_temp.state_as('ordflow_nobody', $$ SELECT ordflow.grant_access('ordflow_nobody', 'admin') $$), '42501',
     'grant_access is refused to an ordinary role');
-SELECT ordflow.grant_access('ordflow_somebody', part) FROM unnest(ARRAY['orders', 'stock', 'read', 'admin']) AS part \g /dev/null
+SELECT ordflow.grant_access('ordflow_somebody', part) FROM unnest(ARRAY['orders', 'stock', 'tasks', 'read', 'admin']) AS part \g /dev/null
 SELECT is(pg_temp.state_as('ordflow_somebody', $$ SELECT ordflow.grant_access('ordflow_nobody', 'read') $$), '42501',
     'and to a role that holds every part');
 SELECT is(pg_temp.state_as('ordflow_somebody', $$ SELECT ordflow.revoke_access('ordflow_somebody', 'read') $$), '42501',
@@ -128,18 +131,18 @@ SELECT throws_ok($$ SELECT ordflow.grant_access('ordflow_unheard_of', 'read') $$
 SELECT bag_eq($$ SELECT pg_temp.rights('ordflow_somebody') $$, $$
     SELECT DISTINCT privilege FROM promised WHERE privilege NOT IN ('SELECT (order_id) orders', 'SELECT (order_no) orders',
         'SELECT (metadata) orders')
-$$, 'all four parts give what they promise, and nothing else');
+$$, 'all parts give what they promise, and nothing else');
 SELECT set_hasnt($$ SELECT pg_temp.rights('ordflow_somebody') $$, $$
     SELECT 'EXECUTE ' || signature FROM functions WHERE is_trigger
 $$, 'no part gives a trigger function');
 SELECT ordflow.revoke_access('ordflow_somebody', 'read') \g /dev/null
 SELECT bag_eq($$ SELECT pg_temp.rights('ordflow_somebody') $$,
-    $$ SELECT DISTINCT privilege FROM promised WHERE part <> 'read' $$, 'taking back "read" leaves the three others whole');
+    $$ SELECT DISTINCT privilege FROM promised WHERE part <> 'read' $$, 'taking back "read" leaves the others whole');
 SELECT ordflow.grant_access('ordflow_somebody', 'read') \g /dev/null
 SELECT ordflow.revoke_access('ordflow_somebody', 'orders') \g /dev/null
 SELECT bag_eq($$ SELECT pg_temp.rights('ordflow_somebody') $$,
-    $$ SELECT DISTINCT privilege FROM promised WHERE part <> 'orders' $$, 'taking back "orders" leaves the three others whole');
-SELECT ordflow.revoke_access('ordflow_somebody', part) FROM unnest(ARRAY['stock', 'read', 'admin']) AS part \g /dev/null
+    $$ SELECT DISTINCT privilege FROM promised WHERE part <> 'orders' $$, 'taking back "orders" leaves the others whole');
+SELECT ordflow.revoke_access('ordflow_somebody', part) FROM unnest(ARRAY['stock', 'tasks', 'read', 'admin']) AS part \g /dev/null
 SELECT is_empty($$ SELECT pg_temp.rights('ordflow_somebody') $$, 'taking back all leaves nothing');
 
 -- each part alone
@@ -150,14 +153,14 @@ BEGIN
         format('SELECT privilege FROM promised WHERE part = %L', part), format('"%s" alone is what it promises', part));
     RETURN NEXT is_empty(format($q$
         SELECT signature FROM functions WHERE NOT is_trigger
-           AND (pg_temp.state_as('ordflow_somebody', format('SELECT ordflow.%%I(%%s)', proname, nulls)) = '42501')
+           AND (pg_temp.state_as('ordflow_somebody', format('%%s ordflow.%%I(%%s)', verb, proname, nulls)) = '42501')
             = (EXISTS (SELECT FROM promised WHERE part = %L AND privilege = 'EXECUTE ' || signature))
     $q$, part), format('"%s": calls of all functions are let through and refused as promised', part));
     PERFORM ordflow.grant_access('ordflow_somebody', part);
     PERFORM ordflow.revoke_access('ordflow_somebody', part);
     RETURN NEXT is_empty('SELECT pg_temp.rights(''ordflow_somebody'')', format('"%s" is taken back', part));
 END $$;
-SELECT pg_temp.part_alone(part) FROM unnest(ARRAY['orders', 'stock', 'read', 'admin']) AS part;
+SELECT pg_temp.part_alone(part) FROM unnest(ARRAY['orders', 'stock', 'tasks', 'read', 'admin']) AS part;
 SELECT is(pg_temp.state_as('postgres', $$ SELECT ordflow.revoke_access('ordflow_somebody', 'admin') $$), NULL,
     'taking back what was never granted is no error');
 

@@ -60,7 +60,35 @@ INSERT INTO promised VALUES
 ('attach_report', 'target regclass, machine text, state_column name', 'TABLE(key text, state text)'),
 ('fire', 'target regclass, key text, event text, args jsonb DEFAULT ''{}''::jsonb', 'text'),
 ('available_events', 'order_id bigint', 'TABLE(event text, to_state text, at timestamp with time zone)'),
-('available_events', 'target regclass, key text', 'TABLE(event text, to_state text, at timestamp with time zone)');
+('available_events', 'target regclass, key text', 'TABLE(event text, to_state text, at timestamp with time zone)'),
+('define_task', 'kind text, handler regprocedure DEFAULT NULL::regprocedure, options jsonb DEFAULT ''{}''::jsonb', 'void'),
+('grant_kind', 'kind text, role regrole', 'void'),
+('revoke_kind', 'kind text, role regrole', 'void'),
+('pause_kind', 'kind text', 'void'),
+('resume_kind', 'kind text', 'void'),
+('submit_batch', 'kind text, payloads jsonb[], options jsonb DEFAULT ''{}''::jsonb', 'bigint'),
+('submit_task', 'kind text, payload jsonb DEFAULT ''{}''::jsonb, options jsonb DEFAULT ''{}''::jsonb', 'bigint'),
+('submit_shards', 'kind text, shards integer, payload jsonb DEFAULT ''{}''::jsonb', 'bigint'),
+('complete_task', 'task_id bigint, token bigint, result jsonb DEFAULT NULL::jsonb', 'text'),
+('fail_task', 'task_id bigint, token bigint, error text, retry_in interval DEFAULT NULL::interval', 'text'),
+('extend_task', 'task_id bigint, token bigint, lease interval', 'text'),
+('release_task', 'task_id bigint, token bigint', 'text'),
+('wait_batch', 'batch_id bigint, timeout interval', 'boolean'),
+('cancel_batch', 'batch_id bigint', 'integer'),
+('retry_batch', 'batch_id bigint', 'integer'),
+('cancel_task', 'task_id bigint', 'integer'),
+('retry_task', 'task_id bigint', 'integer'),
+('unschedule_task', 'name text', 'boolean'),
+('try_lock', 'name text', 'boolean'),
+('unlock', 'name text', 'boolean'),
+('schedule_task', 'name text, schedule text, kind text, payload jsonb DEFAULT ''{}''::jsonb, options jsonb DEFAULT ''{}''::jsonb', 'void'),
+('claim_tasks', 'kind text, max_tasks integer DEFAULT 1, lease interval DEFAULT NULL::interval, wait interval DEFAULT NULL::interval, '
+    'OUT task_id bigint, OUT token bigint, OUT payload jsonb, OUT attempt integer', 'SETOF record'),
+('claim_task', 'INOUT task_id bigint, lease interval DEFAULT NULL::interval, OUT token bigint, OUT payload jsonb, OUT attempt integer',
+    'SETOF record'),
+('current_task', 'OUT task_id bigint, OUT batch_id bigint, OUT attempt integer, OUT key text, OUT shard integer, OUT shards integer, '
+    'OUT submitter name', 'SETOF record'),
+('wait_for_tasks', 'IN kind text, IN timeout interval', NULL);
 
 CREATE TEMP VIEW found AS
 SELECT proname::text AS name, pg_get_function_arguments(oid) AS arguments, pg_get_function_result(oid) AS result
@@ -71,7 +99,8 @@ SELECT is_empty('TABLE promised EXCEPT TABLE found', 'every public function has 
 SELECT set_eq('SELECT name FROM (TABLE found EXCEPT TABLE promised) AS f', ARRAY[
     'activation_changed', 'amqp_options', 'audit_coupons', 'audit_orders', 'audit_stock', 'counter_differences', 'counter_gate', 'hold_deadline',
     'library', 'machine_changed', 'machine_due', 'machine_rows_changed', 'order_deadline', 'parked_changed', 'purchase_limits_changed',
-    'open_reservations', 'redis_options', 'refuse_truncate', 'timer_driver_figures', 'timer_figures', 'worker_slots'
+    'open_reservations', 'redis_options', 'refuse_truncate', 'timer_driver_figures', 'timer_figures', 'worker_slots',
+    'batch_progress', 'next_slot', 'task_changed', 'task_claims', 'task_lane_figures', 'task_state'
 ], 'no other function exists but these, which are of no public use');
 
 SELECT is_empty($$

@@ -1,6 +1,6 @@
 -- test/pgtap/tables.sql: what tables, views and sequences of the schema promise
 BEGIN;
-SELECT plan(22);
+SELECT plan(24);
 
 CREATE TEMP VIEW relations AS
 SELECT c.* FROM pg_class c WHERE c.relnamespace = 'ordflow'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'S');
@@ -11,15 +11,24 @@ SELECT u.oid, u.filter FROM pg_extension, unnest(extconfig, extcondition) AS u (
 SELECT bag_eq($$ SELECT relname::text FROM relations WHERE relkind = 'r' AND NOT relispartition $$, ARRAY[
     'activation', 'counter_gate', 'coupon_redemptions', 'coupons', 'effects', 'hold_lines', 'holds', 'machines',
     'object_history', 'order_charges', 'order_history', 'order_lines', 'orders', 'parked', 'parts', 'payments', 'purchase_counts', 'purchase_limits',
-    'refund_lines', 'refunds', 'shipment_lines', 'shipments', 'states', 'stock', 'stock_segments', 'transitions'
+    'refund_lines', 'refunds', 'shipment_lines', 'shipments', 'states', 'stock', 'stock_segments',
+    'task_attempts', 'task_batch_ends', 'task_batches', 'task_grants', 'task_kinds', 'task_progress', 'task_schedules', 'task_segments',
+    'task_unique', 'transitions'
 ], 'the tables');
 SELECT bag_eq($$ SELECT relname::text FROM relations WHERE relkind IN ('p', 'v') $$,
     ARRAY['stock_movements', 'stock_levels', 'reservations', 'stock_holds', 'open_segments', 'ledger_start',
-          'timer_drivers', 'timer_status', 'workers'], 'the ledger and the views');
+          'timer_drivers', 'timer_status', 'workers', 'task_queue', 'task_outcomes', 'tasks', 'batches', 'dead_tasks', 'schedules',
+          'task_lanes', 'open_task_parts'], 'the ledger, the queue and the views');
 
 SELECT columns_are('ordflow', 'workers', ARRAY['worker', 'database', 'pid', 'state', 'since', 'next_at', 'problem', 'fix']);
 SELECT columns_are('ordflow', 'timer_status', ARRAY['state', 'next_deadline', 'due_now', 'done', 'parked', 'lateness_p50',
     'lateness_p99', 'lateness_max', 'last_error', 'last_error_at', 'since']);
+SELECT columns_are('ordflow', 'batches', ARRAY['batch_id', 'kind', 'total', 'queued', 'running', 'succeeded', 'failed', 'dead',
+    'cancelled', 'state', 'priority', 'run_at', 'key', 'on_finish', 'on_finish_task', 'first_task', 'submitter', 'submitted_at',
+    'finished_at']);
+SELECT columns_are('ordflow', 'tasks', ARRAY['task_id', 'batch_id', 'kind', 'state', 'priority', 'run_at', 'key', 'unique_key',
+    'payload', 'attempts', 'submitter', 'submitted_at', 'started_at', 'finished_at', 'result', 'sqlstate', 'error', 'pid',
+    'lease_until', 'shard', 'shards']);
 SELECT columns_are('ordflow', 'reservations', ARRAY['sku', 'location', 'reference', 'order_id', 'quantity', 'since', 'expires_at', 'pid']);
 SELECT columns_are('ordflow', 'stock_levels', ARRAY['sku', 'location', 'on_hand', 'reserved', 'available']);
 SELECT columns_are('ordflow', 'orders', ARRAY[
@@ -95,7 +104,8 @@ SELECT is_empty($$
 $$, 'every table but the ledger has a key over all its rows');
 
 SELECT is_empty($$
-    SELECT relname FROM relations WHERE relkind = 'r' AND relname NOT IN ('parts', 'activation', 'counter_gate') AND oid NOT IN (SELECT oid FROM dumped)
+    SELECT relname FROM relations WHERE relkind = 'r' AND relname NOT IN ('parts', 'activation', 'counter_gate', 'task_progress')
+      AND oid NOT IN (SELECT oid FROM dumped)
 $$, 'every table that holds users'' rows is dumped, each partition by itself');
 SELECT is_empty($$
     SELECT relname FROM relations WHERE relkind = 'S' AND relname <> 'activation_id_seq' AND oid NOT IN (SELECT oid FROM dumped)

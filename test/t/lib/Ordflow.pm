@@ -133,7 +133,7 @@ sub audits_clean
 }
 
 # One line for each table of ordflow and of users, and each sequence: its rows, as a sum. All but
-# the activation, which is of one database and in no dump.
+# what is of one database, and in no dump.
 sub checksums
 {
 	my ($node, $db) = @_;
@@ -142,7 +142,7 @@ sub checksums
 			'FROM %s t;', c.oid::regclass, c.oid::regclass)
 		FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 		WHERE c.relkind IN ('r', 'p') AND n.nspname !~ '^pg_|^information_schema$'
-			AND c.relname <> 'activation'
+			AND c.relname NOT IN ('activation', 'task_progress')
 		ORDER BY c.oid::regclass::text COLLATE "C"
 SQL
 	my $sequences = "SELECT format('%s.%s', schemaname, sequencename), last_value

@@ -89,3 +89,24 @@ SELECT ordflow.release_refund(refund_id) FROM ordflow.refunds WHERE state = 'hel
 UPDATE ordflow.orders SET expires_at = now() - interval '1 hour', due_at = now() - interval '1 hour'
 WHERE order_id IN (5, 6) OR order_no = 'no 5';
 UPDATE ordflow.orders SET due_at = now() - interval '1 hour' WHERE order_id = 15;
+
+-- tasks that services claim, in every partition
+SELECT ordflow.define_task('report', NULL, '{"max_attempts": 1}'), ordflow.define_task('mail');
+SELECT ordflow.grant_kind('report', 'pg_monitor'), ordflow.schedule_task('new year', '@yearly', 'mail');
+SELECT ordflow.submit_batch('report', ARRAY['{"month": 1}', '{"month": 2}']::jsonb[], '{"on_finish": "mail"}'),
+	ordflow.submit_task('mail', '{"to": "c1"}', '{"unique_key": "c1", "key": "c1"}');
+-- as they end elsewhere: this shop's workers are kept away
+INSERT INTO ordflow.task_outcomes (task_id, part, finished_at, attempts, state)
+SELECT q.task_id, q.part, now(), 1, CASE ordinality WHEN 1 THEN 's' ELSE 'd' END::"char"
+FROM ordflow.task_queue AS q JOIN ordflow.task_batches AS b USING (batch_id),
+	LATERAL (SELECT task_id - first_task + 1 AS ordinality) AS o;
+INSERT INTO ordflow.task_attempts (task_id, attempt, cause, error, at)
+SELECT task_id, 1, 'error', 'out of paper', now() FROM ordflow.task_outcomes WHERE state = 'd';
+INSERT INTO ordflow.task_batch_ends (batch_id, finished_at, succeeded, dead, cancelled)
+SELECT batch_id, now(), 1, 1, 0 FROM ordflow.task_batches;
+INSERT INTO ordflow.task_queue (task_id, kind_id, part, submitter, submitted_at, payload)
+SELECT 100000 + p, k.kind_id, p, k.owner, now(), '{}' FROM generate_series(0, 8) AS p, ordflow.task_kinds AS k
+WHERE k.kind = 'report';
+INSERT INTO ordflow.task_outcomes (task_id, part, finished_at, attempts, state)
+SELECT 100000 + p, p, now(), 1, 's' FROM generate_series(0, 8) AS p;
+INSERT INTO ordflow.task_segments (segment, part, opened_at) VALUES (1, 1, now());
