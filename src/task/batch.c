@@ -407,11 +407,18 @@ void
 ordflow_batch_opened(int64 batch_id, int total)
 {
 	TaskAction	action = {.kind = ACTION_BATCH, .delta = {.batch_id = batch_id}};
+	BatchEntry *entry;
 
+	ordflow_queue();
+	/* of an extension that was dropped there may be one with this number */
+	ordflow_task_lock();
+	entry = find_entry(batch_id);
+	if (entry != NULL && entry->pins == 0)
+		remove_entry(entry);
+	ordflow_task_unlock();
 	/* where there are tasks, ACTION_SUBMIT tells of the batch */
 	if (total > 0)
 		return;
-	ordflow_queue();
 	ordflow_journal_room(1);
 	ordflow_journal_add(&action);
 }

@@ -39,12 +39,11 @@ typedef struct BatchEnd
 	BatchFigures figures;		/* failed: 0 */
 } BatchEnd;
 
-/* Locks of this feature, by number. */
+/* Locks of a batch.  Tasks have none, as a transaction may cancel, or put back, very many. */
 typedef enum BatchLock
 {
 	BATCH_LOCK_END,				/* finishers in common; whoever ends the batch alone */
-	BATCH_LOCK_RETRY,			/* of a batch */
-	BATCH_LOCK_TASK				/* of one task: who cancels or retries it */
+	BATCH_LOCK_RETRY			/* who puts its dead tasks back */
 } BatchLock;
 
 /* To the end of the transaction. */
@@ -67,8 +66,9 @@ extern void ordflow_batch_count(const Batch *batch, BatchFigures *figures);
 extern void ordflow_batch_own(int64 batch_id, BatchFigures *figures);
 
 /*
- * Writes the end, with on_finish where this is the first; BATCH_LOCK_END is held alone.  Connected
- * to SPI, as the extension's owner.
+ * Writes the end, with on_finish where this is the first, or writes it anew: not that of a
+ * batch that was cancelled.  BATCH_LOCK_END is held alone.  Connected to SPI, as the extension's
+ * owner.
  */
 extern void ordflow_batch_end_write(const Batch *batch, const BatchFigures *figures,
 									bool is_cancelled);

@@ -312,7 +312,7 @@ ordflow_batch_end_write(const Batch *batch, const BatchFigures *figures, bool is
 	BatchEnd	end;
 	bool		first = !ordflow_batch_end_find(batch->batch_id, &end);
 
-	if (!first && !end.reopened)
+	if (!first && end.cancelled)
 		return;
 	if (first && batch->on_finish != 0)
 	{

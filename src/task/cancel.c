@@ -93,6 +93,15 @@ kind_of_task(const TaskRow *row)
 	return kind;
 }
 
+/* By this transaction too, which memory does not know of yet. */
+static bool
+is_cancelled(int64 batch_id)
+{
+	BatchEnd	end;
+
+	return batch_id != 0 && ordflow_batch_end_find(batch_id, &end) && end.cancelled;
+}
+
 /* Connected to SPI, as the extension's owner. */
 static RoleSwitch
 enter(void)
@@ -132,8 +141,8 @@ hold(const TaskKind *kind, const TaskRow *row, TimestampTz now, TaskAction *acti
 	return true;
 }
 
-/* Says that the task is being cancelled, until this transaction ends. */
-static void
+/* Says that the task is being cancelled, until this transaction ends.  The claim that tells. */
+static TaskAction
 announce(const TaskKind *kind, const TaskRow *row)
 {
 	TaskAction	action = {.kind = ACTION_CANCEL, .run = {.first = row->task_id}};
@@ -168,6 +177,18 @@ announce(const TaskKind *kind, const TaskRow *row)
 				errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				errmsg("no more tasks can be held at once"),
 				errhint("Raise ordflow.task_slots."));
+	return action;
+}
+
+static bool
+is_held(const TaskAction *action)
+{
+	bool		held;
+
+	ordflow_task_lock();
+	held = ordflow_claim_is(action->slot, action->token);
+	ordflow_task_unlock();
+	return held;
 }
 
 Datum
@@ -176,21 +197,22 @@ ordflow_cancel_task(PG_FUNCTION_ARGS)
 	int64		task_id = begin_verb(fcinfo, "task_id", "ordflow.cancel_task()");
 	const TaskKind *kind;
 	TaskRow		row;
+	TaskAction	announced;
 	RoleSwitch	saved;
-	int			n = 0;
+	bool		done;
 
 	find_task(task_id, &row);
 	kind = kind_of_task(&row);
-	/* of two who cancel it, the second waits here */
-	ordflow_batch_lock(BATCH_LOCK_TASK, task_id, ExclusiveLock);
-	find_task(task_id, &row);
-	if (row.over)
+	if (row.over || is_cancelled(row.batch_id))
 		PG_RETURN_INT32(0);
 	saved = enter();
-	announce(kind, &row);
-	n = ordflow_finish_for(kind, &row, 'c');
+	announced = announce(kind, &row);
+	done = ordflow_finish_for(kind, &row, 'c');
+	/* whom we waited for may have let it go: nobody else is to take it for his */
+	if (done && !is_held(&announced))
+		announce(kind, &row);
 	leave(saved);
-	PG_RETURN_INT32(n);
+	PG_RETURN_INT32(done);
 }
 
 /* ---- cancelling a batch ---- */
@@ -231,7 +253,6 @@ ordflow_cancel_batch(PG_FUNCTION_ARGS)
 {
 	int64		batch_id = begin_verb(fcinfo, "batch_id", "ordflow.cancel_batch()");
 	Batch		batch;
-	BatchEnd	end;
 	BatchFigures figures;
 	int32		open;
 	RoleSwitch	saved;
@@ -240,10 +261,13 @@ ordflow_cancel_batch(PG_FUNCTION_ARGS)
 	require_right(kind_of(batch.kind_id), batch.submitter);
 	/* nobody is about to finish tasks of it, nor will before this transaction ends */
 	ordflow_batch_lock(BATCH_LOCK_END, batch_id, ExclusiveLock);
-	if (ordflow_batch_end_find(batch_id, &end) && (end.cancelled || !end.reopened))
+	if (is_cancelled(batch_id))
 		PG_RETURN_INT32(0);
 	figures_now(&batch, &figures);
 	open = batch.total - figures.succeeded - figures.dead - figures.cancelled;
+	/* it has ended, or does so when we commit */
+	if (open == 0)
+		PG_RETURN_INT32(0);
 	figures.cancelled += open;
 	saved = enter();
 	ordflow_batch_end_write(&batch, &figures, true);
@@ -337,10 +361,10 @@ ordflow_retry_task(PG_FUNCTION_ARGS)
 	kind = kind_of_task(&row);
 	if (row.batch_id != 0)
 		ordflow_batch_lock(BATCH_LOCK_RETRY, row.batch_id, ExclusiveLock);
-	else
-		ordflow_batch_lock(BATCH_LOCK_TASK, task_id, ExclusiveLock);
+	/* its partition retires before this, and leaves it to another, or not until we have ended */
+	ordflow_segment_for_outcome(row.part);
 	find_task(task_id, &row);
-	if (!row.over || (row.batch_id != 0 && ordflow_batch_is_cancelled(row.batch_id)))
+	if (!row.over || is_cancelled(row.batch_id))
 		PG_RETURN_INT32(0);
 	saved = enter();
 	reserve_run(kind, row.part, row.priority, task_id, task_id);
@@ -437,8 +461,10 @@ ordflow_retry_batch(PG_FUNCTION_ARGS)
 	kind = kind_of(batch.kind_id);
 	require_right(kind, batch.submitter);
 	ordflow_batch_lock(BATCH_LOCK_RETRY, batch_id, ExclusiveLock);
-	if (ordflow_batch_is_cancelled(batch_id))
+	if (is_cancelled(batch_id))
 		PG_RETURN_INT32(0);
+	/* as in retry_task() */
+	ordflow_segment_for_outcome(batch.part);
 	saved = enter();
 	done = retry_in_part(kind, &batch, ordflow_batch_part(&batch), batch.priority);
 	note_put_back(kind, batch_id, done);

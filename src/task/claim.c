@@ -226,14 +226,21 @@ claim_of_key(const TaskKind *kind, uint64 hash, const TaskRow *row, const ClaimT
 			 Fresh *fresh)
 {
 	KeyClaim	result = KEY_HELD;
+	SlotNo		held;
 	SlotNo		no = 0;
+	TimestampTz again = DT_NOEND;
 	bool		full = false;
 	Lane	   *lane;
 
 	ordflow_journal_room(1);
 	ordflow_task_lock();
 	lane = ordflow_lane_find(kind->kind_id);
-	if (lane != NULL && ordflow_claim_find(row->task_id) == 0)
+	held = ordflow_claim_find(row->task_id);
+	if (held != 0)
+		ordflow_task_slots[held].flags |= CLAIM_LEFT_OUT;
+	else if (lane == NULL || !ordflow_lane_permits(lane, kind, terms->now, &again))
+		result = KEY_LOST;
+	else
 	{
 		no = ordflow_slot_for_claim();
 		full = no == 0;
@@ -270,14 +277,14 @@ claim_by_key(const TaskKind *kind, const ClaimTerms *terms, const KeyRange *key,
 
 		if (ordflow_rows_read(found[i].part, found[i].task_id, found[i].task_id, 1, false,
 							  &row) == 0 ||
-			row->over || (row->run_at != DT_NOBEGIN && row->run_at > terms->now))
+			row->over || (row->run_at != DT_NOBEGIN && row->run_at > GetCurrentTimestamp()))
 			continue;
 		claim = claim_of_key(kind, key->hash, row, terms, &fresh);
 		/* those behind it wait for their turn: nobody may take them for done */
 		if (claim == KEY_LOST)
 			return 0;
 		if (claim == KEY_CLAIMED &&
-			look_at_stretch(&fresh, 1, kind, terms->now, task) > 0)
+			look_at_stretch(&fresh, 1, kind, GetCurrentTimestamp(), task) > 0)
 			return 1;
 	}
 	/* those that are held, or due later, are covered by their claims and runs */
@@ -339,7 +346,7 @@ look(const TaskTake *take, const Fresh *fresh, const TaskKind *kind, const KeyRa
 	PG_TRY();
 	{
 		if (take->n > 0)
-			n = look_at_all(fresh, take->n, kind, take->terms.now, tasks);
+			n = look_at_all(fresh, take->n, kind, GetCurrentTimestamp(), tasks);
 		else
 			n = claim_by_key(take->key, &take->terms, key, tasks);
 	}
@@ -392,6 +399,8 @@ ordflow_claim_next(const TaskKind *const *kinds, int nkinds, int max, const Clai
 		KeyRange	key = {0};
 
 		CHECK_FOR_INTERRUPTS();
+		/* what has come due meanwhile is due for the look too */
+		take.terms.now = GetCurrentTimestamp();
 		*again = take_next(queue, &take, fresh, &key);
 		if (take.n > 0 || take.key != NULL)
 			n = look(&take, fresh, take.n == 0 ? take.key :
@@ -514,6 +523,14 @@ claim_now(FunctionCallInfo fcinfo, int32 kind_id, int max, int64 lease, Timestam
 	return total;
 }
 
+static bool
+is_paused(int32 kind_id)
+{
+	const TaskKind *kind = ordflow_kind_by_id(kind_id);
+
+	return kind != NULL && kind->paused;
+}
+
 static void
 claim_or_wait(FunctionCallInfo fcinfo, int32 kind_id, int max, int64 lease, int64 wait)
 {
@@ -532,6 +549,9 @@ claim_or_wait(FunctionCallInfo fcinfo, int32 kind_id, int max, int64 lease, int6
 		AcceptInvalidationMessages();
 		if (claim_now(fcinfo, kind_id, max, lease, &again) > 0)
 			break;
+		/* a resume is told a moment before it can be seen */
+		if (is_paused(kind_id))
+			again = Min(again, GetCurrentTimestamp() + LOOK_AGAIN);
 		if (!ordflow_wait_sleep(Min(again, until)) && GetCurrentTimestamp() >= until)
 			break;
 	}

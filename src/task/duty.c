@@ -77,6 +77,18 @@ set_quiet(TaskQueue *queue, bool quiet)
 	ordflow_task_unlock();
 }
 
+static bool
+take_schedules(TaskQueue *queue)
+{
+	bool		told;
+
+	ordflow_task_lock();
+	told = queue->schedules;
+	queue->schedules = false;
+	ordflow_task_unlock();
+	return told;
+}
+
 /* To the end of this process; an effect of a timer's may have let it go.  It shows who we are. */
 static void
 lock_database(void)
@@ -116,7 +128,8 @@ run(TimestampTz noted, bool unblocked)
 	if (load(queue))
 		next = now;
 	next = ordflow_earlier(next, ordflow_load_far(now));
-	next = ordflow_earlier(next, ordflow_schedules_step(now, afresh));
+	next = ordflow_earlier(next,
+						   ordflow_schedules_step(now, take_schedules(queue) || afresh));
 	next = ordflow_earlier(next, ordflow_pool_step(now));
 	next = ordflow_earlier(next, ordflow_segments_step(afresh));
 	next = ordflow_earlier(next, write_progress(queue, now));

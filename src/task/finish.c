@@ -8,6 +8,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
@@ -144,12 +145,27 @@ ordflow_finish_contested(const TaskKind *kind, const TaskRow *task, Jsonb *resul
 	};
 	BatchDelta	delta = delta_of(task);
 
-	if (!contest(task, &outcome))
+	/* a claim that has ended meanwhile is stale; of one that is marked the lease does not end */
+	if (!mark(task, ACTION_FINISH, DT_NOBEGIN, 0) || !contest(task, &outcome))
 		return false;
-	mark(task, ACTION_FINISH, DT_NOBEGIN, 0);
 	delta.succeeded = 1;
 	note_delta(&delta);
 	return true;
+}
+
+bool
+ordflow_finish_cancelled(const TaskRow *task, bool here)
+{
+	const TaskAction *actions;
+	int			n = ordflow_journal_look(&actions);
+	int			level = GetCurrentTransactionNestLevel();
+
+	for (int i = n - 1; i >= 0; i--)
+		if (actions[i].kind == ACTION_CANCEL && actions[i].slot == task->slot &&
+			actions[i].token == task->token)
+			return (!here || actions[i].level >= level) &&
+				mark(task, ACTION_FINISH, DT_NOBEGIN, 0);
+	return false;
 }
 
 bool
@@ -194,9 +210,8 @@ bury(const TaskRow *task, const Attempt *failure)
 	};
 	BatchDelta	delta = delta_of(task);
 
-	if (!contest(task, &outcome))
+	if (!mark(task, ACTION_FINISH, DT_NOBEGIN, 0) || !contest(task, &outcome))
 		return false;
-	mark(task, ACTION_FINISH, DT_NOBEGIN, 0);
 	write_attempt(task, failure, DT_NOBEGIN);
 	delta.dead = 1;
 	note_delta(&delta);
@@ -276,7 +291,8 @@ judge(int64 token, SlotNo no, Held *held)
 	const TaskSlot *slot = &ordflow_task_slots[no];
 
 	if (token < TOKEN_MIN || token > last_token() ||
-		(no != 0 && token > slot->token) || is_of_another(token, no))
+		(no != 0 && token > slot->token) ||
+		((no == 0 || slot->token != token) && is_of_another(token, no)))
 		held->validity = TOKEN_WRONG;
 	else if (no == 0)
 		held->validity = TOKEN_NONE;

@@ -44,6 +44,7 @@
 #define TASK_IDS_AHEAD		8192	/* numbers drawn from the sequence at once, at least */
 #define TASK_AHEAD			(USECS_PER_SEC * 3600)	/* due later than that: part 0 */
 #define TASK_WAIT_MAX		(USECS_PER_SEC * 60)	/* with a snapshot */
+#define LOOK_AGAIN			USECS_PER_SEC	/* while waiting, though nobody has told */
 #define TASK_LEASE_MAX		(USECS_PER_SEC * 86400)
 #define TASK_LOCKS_MAX		4096
 #define TASK_BATCHES_MAX	4096	/* of all databases, whose progress is in memory */
@@ -201,8 +202,10 @@ typedef struct TaskQueue
 	int64		unread_end[TASK_PARTS]; /* ... to this one, which is not, is unread */
 	int64		grown[TASK_PARTS];	/* the lowest that became unread during a step */
 	TimestampTz far;			/* what is due from then on is not in memory; DT_NOEND: all is */
+	TimestampTz dropped;		/* the earliest that became far while what is far was read */
 	bool		loading;		/* somebody looks through rows */
 	bool		quiet;			/* the next task has the coordinator called */
+	bool		schedules;		/* a time of one may have waited for a task that has ended */
 	int32		untracked;		/* transactions open whose runs found no slot */
 	TimestampTz lease_end;		/* no lease ends earlier */
 	int32		workers;		/* of the pool, alive */
@@ -298,6 +301,9 @@ extern bool ordflow_claim_make(SlotNo slot, Lane *lane, int64 task_id, int part,
 /* Ends it for good, and frees the slot: the task is over, or other memory covers it. */
 extern void ordflow_claim_end(SlotNo slot);
 
+/* In a worker: it has ended claims since it asked last, and is to tell others itself. */
+extern bool ordflow_claims_owed(void);
+
 /*
  * Ends it: the task is ready at that time, as its rows tell, DT_NOBEGIN at once, and whoever waits
  * is told.  put_off: the rows tell nothing of that time.
@@ -340,6 +346,9 @@ extern void ordflow_lane_started(Lane *lane, const TaskKind *kind, TimestampTz n
 
 /* Tells whoever waits for tasks of the lane, at most n; the duty, where a pool is to grow. */
 extern void ordflow_lane_tell(const Lane *lane, int n);
+
+/* All tasks of the partition with those numbers are over: no run names them any more. */
+extern void ordflow_runs_cut_off(const TaskQueue *queue, int part, int64 first, int64 last);
 
 /* There is no room for a run: makes runs that are near to each other one; false: that is no use. */
 extern bool ordflow_runs_compact(void);
@@ -651,6 +660,12 @@ extern void ordflow_finish_write(const TaskKind *kind, const TaskRow *tasks, Jso
 /* Instead of both, for one task.  False: it was cancelled. */
 extern bool ordflow_finish_contested(const TaskKind *kind, const TaskRow *task, Jsonb *result,
 									 TimestampTz started_at);
+
+/*
+ * Has this transaction itself cancelled the task; here: in this subtransaction?  Then its claim
+ * ends with it.
+ */
+extern bool ordflow_finish_cancelled(const TaskRow *task, bool here);
 
 /* Instead: the attempt failed; retry_in -1: the backoff.  "retried", "dead", NULL: cancelled. */
 extern const char *ordflow_finish_failed(const TaskKind *kind, const TaskRow *task,

@@ -76,11 +76,23 @@ ordflow_journal_has_submitted_batch(int64 batch_id)
 
 /* ---- doing ---- */
 
+/* A time of the schedule that has submitted the task may wait for its end. */
+static void
+tell_schedules(const TaskSlot *slot)
+{
+	if ((slot->flags & CLAIM_SCHEDULED) == 0)
+		return;
+	ordflow_queue_find()->schedules = true;
+	ordflow_task_poke(TASK_AT_ONCE);
+}
+
 /* The task is not to end any more; its holder, if he runs it now, is interrupted. */
 static void
 cancel_claim(SlotNo no)
 {
 	TaskSlot   *slot = &ordflow_task_slots[no];
+
+	tell_schedules(slot);
 
 	slot->flags = (slot->flags & ~CLAIM_CANCELLING) | CLAIM_CANCELLED;
 	/* one that is finishing is stale only if it does not commit */
@@ -131,8 +143,7 @@ do_action(TaskQueue *queue, const TaskAction *action)
 		case ACTION_FINISH:
 			if (ours)
 			{
-				if ((ordflow_task_slots[action->slot].flags & CLAIM_SCHEDULED) != 0)
-					ordflow_task_poke(DT_NOBEGIN);
+				tell_schedules(&ordflow_task_slots[action->slot]);
 				ordflow_claim_end(action->slot);
 			}
 			break;
@@ -146,6 +157,7 @@ do_action(TaskQueue *queue, const TaskAction *action)
 			break;
 		case ACTION_CANCEL_BATCH:
 			cancel_claims(queue, action->run.first, action->run.last);
+			ordflow_runs_cut_off(queue, action->run.part, action->run.first, action->run.last);
 			break;
 		case ACTION_WAKE:
 			wake(action->kind_id);

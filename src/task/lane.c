@@ -170,23 +170,29 @@ drop_latest(void)
 {
 	TaskShared *shared = ordflow_task_shared;
 	TimestampTz times[SAMPLES];
+	TimestampTz kept_to;
+	bool		all_alike;
 	int			kept = 0;
 
 	for (int i = 0; i < SAMPLES; i++)
 		times[i] = due(1 + (int64) i * shared->nlater / SAMPLES);
 	qsort(times, SAMPLES, sizeof(TimestampTz), compare_times);
+	kept_to = times[SAMPLES / 2];
+	all_alike = times[SAMPLES - 1] == kept_to;
 	for (int i = 1; i <= shared->nlater; i++)
 	{
 		TaskSlot   *slot = slot_at(later[i]);
 		TaskQueue  *queue;
 
-		if (slot->at <= times[SAMPLES / 2] || (slot->flags & RUN_PUT_OFF) != 0)
+		if (slot->at < kept_to || (slot->at == kept_to && !all_alike) ||
+			(slot->flags & RUN_PUT_OFF) != 0)
 		{
 			later[++kept] = later[i];
 			continue;
 		}
 		queue = queue_of(lane_of(slot)->database);
 		queue->far = Min(queue->far, slot->at);
+		queue->dropped = Min(queue->dropped, slot->at);
 		lane_of(slot)->later -= length(slot);
 		ordflow_slot_free(later[i]);
 	}
@@ -415,6 +421,70 @@ ordflow_later_promote(TaskQueue *queue, TimestampTz now)
 		put_ready(no);
 	}
 	return DT_NOEND;
+}
+
+/* ---- what is over ---- */
+
+/* Cuts numbers off the ends of a run; true: nothing is left of it. */
+static bool
+cut_off(TaskSlot *slot, int64 first, int64 last)
+{
+	if (slot->first >= first && slot->first <= last)
+		slot->first = Min(last, slot->last) + 1;
+	if (slot->last >= first && slot->last <= last)
+		slot->last = Max(first, slot->first) - 1;
+	return slot->first > slot->last;
+}
+
+/* Of those due later, which leaves the heap as it is but for what is nothing any more. */
+static void
+cut_off_later(const TaskQueue *queue, int part, int64 first, int64 last)
+{
+	TaskShared *shared = ordflow_task_shared;
+	int			kept = 0;
+
+	for (int i = 1; i <= shared->nlater; i++)
+	{
+		TaskSlot   *slot = slot_at(later[i]);
+		int64		before = length(slot);
+		bool		gone = slot->part == part && lane_of(slot)->database == queue->database &&
+			cut_off(slot, first, last);
+
+		lane_of(slot)->later -= before - (gone ? 0 : length(slot));
+		if (gone)
+			ordflow_slot_free(later[i]);
+		else
+			later[++kept] = later[i];
+	}
+	if (kept == shared->nlater)
+		return;
+	shared->nlater = kept;
+	for (int i = kept / 2; i >= 1; i--)
+		sift_down(i);
+}
+
+void
+ordflow_runs_cut_off(const TaskQueue *queue, int part, int64 first, int64 last)
+{
+	TaskShared *shared = ordflow_task_shared;
+
+	for (SlotNo no = 1; no <= shared->used; no++)
+	{
+		TaskSlot   *slot = slot_at(no);
+		int64		before = length(slot);
+		bool		gone;
+
+		if (slot->state != SLOT_READY || slot->part != part ||
+			lane_of(slot)->database != queue->database)
+			continue;
+		gone = cut_off(slot, first, last);
+		lane_of(slot)->ready -= before - (gone ? 0 : length(slot));
+		if (!gone)
+			continue;
+		unlink_run(no);
+		ordflow_slot_free(no);
+	}
+	cut_off_later(queue, part, first, last);
 }
 
 /* ---- what comes next ---- */

@@ -34,6 +34,7 @@
 #define AT_ONCE 100
 
 #define FAR_AHEAD (60 * USECS_PER_SEC)
+#define FAR_ROWS_MAX 4000000
 
 /* This process is the one that looks through rows. */
 static bool loading = false;
@@ -400,7 +401,7 @@ ordflow_load_step(int max)
 
 static Statement far_tasks = {
 	.sql = "SELECT task_id, part, kind_id, priority, run_at FROM ordflow.task_queue "
-	"WHERE run_at >= $1 ORDER BY run_at LIMIT $2",
+	"WHERE run_at >= $1 ORDER BY run_at, task_id LIMIT $2",
 	.nargs = 2,
 	.argtypes = {TIMESTAMPTZOID, INT4OID}
 };
@@ -408,50 +409,92 @@ static Statement far_tasks = {
 static Statement far_retries = {
 	.sql = "SELECT q.task_id, q.part, q.kind_id, q.priority, a.retry_at "
 	"FROM ordflow.task_attempts a JOIN ordflow.task_queue q ON q.task_id = a.task_id "
-	"WHERE a.retry_at >= $1 ORDER BY a.retry_at LIMIT $2",
+	"WHERE a.retry_at >= $1 ORDER BY a.retry_at, a.task_id LIMIT $2",
 	.nargs = 2,
 	.argtypes = {TIMESTAMPTZOID, INT4OID}
 };
 
-/* Some may be over by now, or be tried at another time: whoever takes them sees that. */
+static void
+read_later(uint64 row, TaskRun *run)
+{
+	bool		isnull;
+
+	*run = (TaskRun) {
+		.kind = ordflow_kind_by_id(DatumGetInt32(ordflow_result(row, 3, &isnull))),
+		.part = DatumGetInt16(ordflow_result(row, 2, &isnull)),
+		.priority = DatumGetInt16(ordflow_result(row, 4, &isnull)),
+		.first = ordflow_result_int64(row, 1),
+		.last = ordflow_result_int64(row, 1),
+		.run_at = DatumGetTimestampTz(ordflow_result(row, 5, &isnull))
+	};
+}
+
+/* False: there is no room. */
+static bool
+publish_later(TaskQueue *queue, const TaskRun *run)
+{
+	SlotNo		no = 0;
+	Lane	   *lane;
+
+	if (run->kind == NULL)
+		return true;
+	ordflow_task_lock();
+	lane = ordflow_lane(run->kind);
+	if (lane != NULL)
+		no = ordflow_slot_new();
+	if (no != 0)
+	{
+		ordflow_task_slots[no].lane = lane - ordflow_task_shared->lanes;
+		ordflow_run_publish(queue, run, run->kind->kind_id, no);
+	}
+	ordflow_task_unlock();
+	return no != 0;
+}
+
+/*
+ * Some may be over by now, or be tried at another time: whoever takes them sees that.  Returns from
+ * when on there may be more; those of one time are read together, or there would be no end to it.
+ */
 static TimestampTz
 load_later(TaskQueue *queue, Statement *statement, TimestampTz from, int max)
 {
 	Datum		values[] = {TimestampTzGetDatum(from), Int32GetDatum(max)};
 	uint64		n = ordflow_execute_latest(statement, values, NULL);
+	TaskRun		run;
 
-	for (uint64 i = 0; i < n; i++)
+	if (n == 0)
+		return DT_NOEND;
+	read_later(n - 1, &run);
+	if (n == max && run.run_at == from && max < FAR_ROWS_MAX)
+		return load_later(queue, statement, from, Min(max * 8, FAR_ROWS_MAX));
+	read_later(0, &run);
+	for (uint64 i = 1; i < n; i++)
 	{
-		bool		isnull;
-		TaskRun		run = {
-			.part = DatumGetInt16(ordflow_result(i, 2, &isnull)),
-			.priority = DatumGetInt16(ordflow_result(i, 4, &isnull)),
-			.first = ordflow_result_int64(i, 1),
-			.last = ordflow_result_int64(i, 1),
-			.run_at = DatumGetTimestampTz(ordflow_result(i, 5, &isnull))
-		};
-		SlotNo		no = 0;
-		Lane	   *lane;
+		TaskRun		next;
 
-		run.kind = ordflow_kind_by_id(DatumGetInt32(ordflow_result(i, 3, &isnull)));
-		if (run.kind == NULL)
-			continue;
-		ordflow_task_lock();
-		lane = ordflow_lane(run.kind);
-		if (lane != NULL)
-			no = ordflow_slot_new();
-		if (no != 0)
+		read_later(i, &next);
+		if (next.kind == run.kind && next.part == run.part && next.priority == run.priority &&
+			next.run_at == run.run_at && next.first == run.last + 1)
 		{
-			ordflow_task_slots[no].lane = lane - ordflow_task_shared->lanes;
-			ordflow_run_publish(queue, &run, run.kind->kind_id, no);
+			run.last = next.last;
+			continue;
 		}
-		ordflow_task_unlock();
-		if (no == 0)
+		if (!publish_later(queue, &run))
 			return run.run_at;
-		if (i + 1 == max)
-			return run.run_at;
+		run = next;
 	}
-	return DT_NOEND;
+	if (!publish_later(queue, &run))
+		return run.run_at;
+	return n == max ? run.run_at : DT_NOEND;
+}
+
+/* What is read may push out others, which are far again then. */
+static void
+set_dropped(TaskQueue *queue, TimestampTz at)
+{
+	ordflow_task_lock();
+	queue->dropped = at;
+	ordflow_task_unlock();
 }
 
 TimestampTz
@@ -469,18 +512,14 @@ ordflow_load_far(TimestampTz now)
 		return from == DT_NOEND ? DT_NOEND : from - FAR_AHEAD;
 	if (!ordflow_worker_begin())
 		return DT_NOEND;
+	set_dropped(queue, DT_NOEND);
 	SPI_connect();
 	far = load_later(queue, &far_tasks, from, max);
 	far = ordflow_earlier(far, load_later(queue, &far_retries, from, max));
 	SPI_finish();
 	ordflow_worker_commit();
 	ordflow_task_lock();
-	/* it may have been lowered meanwhile, or all be afresh */
-	if (queue->far == from)
-		queue->far = far;
-	else
-		queue->far = Min(queue->far, far);
-	from = queue->far;
+	queue->far = from = Min(far, queue->dropped);
 	ordflow_task_unlock();
 	if (from == DT_NOEND)
 		return DT_NOEND;

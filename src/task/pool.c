@@ -156,6 +156,14 @@ start_worker(Oid role)
 	return false;
 }
 
+static void
+tell_pool(Oid role)
+{
+	ordflow_task_lock();
+	ordflow_wait_tell(MyDatabaseId, WAIT_POOL, role, 1);
+	ordflow_task_unlock();
+}
+
 static int
 idle_workers(Oid role)
 {
@@ -231,7 +239,10 @@ grow(const Demand *demands, int n, const Demand *demand, TimestampTz now)
 		return DT_NOEND;
 	/* who waits may be about to take one of them, and there may be more */
 	if (idle_workers(demand->role) > 0)
+	{
+		tell_pool(demand->role);
 		return now + START_REST;
+	}
 	if (now >= started_at && now < started_at + START_REST)
 		return started_at + START_REST;
 	if (all >= ordflow_task_workers_max)
@@ -339,6 +350,25 @@ typedef struct Hand
 	TimestampTz again;			/* when there may be some */
 } Hand;
 
+/*
+ * What we have ended may let others start a task, if we have not taken it ourselves: with a limit
+ * that few reach and many wait for, to wake one of them each time would cost more than the task.
+ */
+static void
+tell_what_is_left(Oid role, const TaskKind *const *kinds, int n)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz again = DT_NOEND;
+	int			i = 0;
+
+	if (!ordflow_claims_owed())
+		return;
+	while (i < n && runnable(kinds[i], now, &again) <= 0)
+		i++;
+	if (i < n)
+		tell_pool(role);
+}
+
 /* In a transaction: claims what comes next. */
 static void
 fill(Hand *hand)
@@ -348,29 +378,33 @@ fill(Hand *hand)
 	ClaimTerms	terms = {.worker = true, .now = GetCurrentTimestamp()};
 	MemoryContext before = MemoryContextSwitchTo(hand->context);
 	const TaskKind *kind;
+	int			nclaimed;
 	int			n = 0;
 	ListCell   *cell;
 
 	foreach(cell, list)
 		kinds[n++] = lfirst(cell);
 	hand->again = DT_NOEND;
-	hand->n = n == 0 ? 0 : ordflow_claim_next(kinds, n, 1, &terms, hand->tasks, &hand->again);
-	if (hand->n > 0)
+	nclaimed = n == 0 ? 0 : ordflow_claim_next(kinds, n, 1, &terms, hand->tasks, &hand->again);
+	if (nclaimed > 0)
 	{
 		hand->kind_id = hand->tasks[0].kind_id;
 		kind = ordflow_kind_by_id(hand->kind_id);
 		if (kind->is_short && hand->size > 1 &&
 			ordflow_suspect_crashes(hand->tasks[0].task_id) < 0)
-			hand->n += ordflow_claim_next(&kind, 1, hand->size - 1, &terms, hand->tasks + 1,
-										  &hand->again);
+			nclaimed += ordflow_claim_next(&kind, 1, hand->size - 1, &terms, hand->tasks + 1,
+										   &hand->again);
 		/* only the first of those may be a suspect */
-		if (hand->n > 1 && ordflow_suspect_crashes(hand->tasks[1].task_id) >= 0)
+		if (nclaimed > 1 && ordflow_suspect_crashes(hand->tasks[1].task_id) >= 0)
 		{
-			let_go(hand->tasks + 1, hand->n - 1, DT_NOBEGIN);
-			hand->n = 1;
+			let_go(hand->tasks + 1, nclaimed - 1, DT_NOBEGIN);
+			nclaimed = 1;
 		}
 	}
+	/* an error until here is nobody's failure */
+	hand->n = nclaimed;
 	MemoryContextSwitchTo(before);
+	tell_what_is_left(hand->role, kinds, n);
 }
 
 /* A group is to be as large as five milliseconds allow. */
@@ -693,6 +727,8 @@ pool_main(const char *name)
 	work(hand);
 	ordflow_wait_end(false);
 	ordflow_session_give_back_all();
+	if (ordflow_claims_owed())
+		tell_pool(hand->role);
 	ordflow_companion_done();
 }
 

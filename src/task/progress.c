@@ -17,26 +17,40 @@ PG_FUNCTION_INFO_V1(ordflow_wait_batch);
 
 /* Up to so many tasks are looked for one by one; of more, all claims are looked at. */
 #define TASKS_LOOKED_FOR 256
+#define SLOTS_AT_ONCE 1000		/* under the lock */
 
 /* ---- progress ---- */
 
-/* Under the lock: the walk ends with the last claim there is. */
+/*
+ * The walk ends with the last claim there is.  It lets others in now and then, so what is claimed
+ * meanwhile may be missed.
+ */
 static int32
 claims_between(int64 first, int64 last)
 {
-	int			left = ordflow_task_shared->nclaims;
+	int			left;
 	int32		n = 0;
 
+	ordflow_task_lock();
+	left = ordflow_task_shared->nclaims;
 	for (SlotNo no = 1; no <= ordflow_task_shared->used && left > 0; no++)
 	{
 		const TaskSlot *slot = &ordflow_task_slots[no];
 
-		if (slot->state != SLOT_CLAIMED)
-			continue;
-		left--;
-		n += slot->first >= first && slot->first <= last &&
-			ordflow_task_shared->lanes[slot->lane].database == MyDatabaseId;
+		if (slot->state == SLOT_CLAIMED)
+		{
+			left--;
+			n += slot->first >= first && slot->first <= last &&
+				ordflow_task_shared->lanes[slot->lane].database == MyDatabaseId;
+		}
+		if (no % SLOTS_AT_ONCE == 0)
+		{
+			ordflow_task_unlock();
+			CHECK_FOR_INTERRUPTS();
+			ordflow_task_lock();
+		}
 	}
+	ordflow_task_unlock();
 	return n;
 }
 
@@ -45,12 +59,11 @@ running(const Batch *batch)
 {
 	int32		n = 0;
 
-	ordflow_task_lock();
 	if (batch->total > TASKS_LOOKED_FOR)
-		n = claims_between(batch->first, batch->first + batch->total - 1);
-	else
-		for (int i = 0; i < batch->total; i++)
-			n += ordflow_claim_find(batch->first + i) != 0;
+		return claims_between(batch->first, batch->first + batch->total - 1);
+	ordflow_task_lock();
+	for (int i = 0; i < batch->total; i++)
+		n += ordflow_claim_find(batch->first + i) != 0;
 	ordflow_task_unlock();
 	return n;
 }

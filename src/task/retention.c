@@ -13,7 +13,7 @@
  *
  * Partition 0 is worked off row by row.  Each step is a transaction of its own, and the rows of
  * ordflow.task_segments say what comes next, so a crash or a start goes on where the last one
- * ended.
+ * ended.  To retire is the longest: it reads a whole partition, and the other duties wait for it.
  */
 #include "postgres.h"
 
@@ -33,6 +33,7 @@
 
 /* a partition is followed by the next after this share of the retention, or so many tasks */
 #define SEGMENTS_A_RETENTION 6
+#define SEGMENT_AGE_MIN USECS_PER_SEC
 #define SEGMENT_AGE_MAX (8 * USECS_PER_HOUR)
 #define SEGMENT_TASKS_MAX 4000000
 
@@ -67,11 +68,13 @@ typedef struct Segments
 static struct
 {
 	TimestampTz next;			/* the next step */
-	TimestampTz tidy_at;		/* of partition 0 */
-	TimestampTz copy_at;		/* a partition with much to copy waits */
+	TimestampTz tidy_at;		/* of partition 0; DT_NOEND: it was empty ... */
+	int64		tidy_id;		/* ... when this was the next number */
+	TimestampTz copy_at[TASK_PARTS];	/* a partition with much to copy waits */
 	int64		empty_rest;
 	int64		first_id;		/* the next number when the current segment was opened */
 	int64		segment;		/* that one */
+	int64		retention;		/* as it was set then */
 }			state;
 
 static Statement read_segments = {
@@ -101,9 +104,14 @@ static Statement delete_segment = {
 #define KEPT_UNTIL \
 	"o.finished_at + greatest($1, k.retention, CASE WHEN o.state = 'd' THEN $2 END)"
 
-/* Tasks of a partition that are kept at a moment: $3.  Those of a cancelled batch are over. */
+/*
+ * Tasks of a partition that are kept at a moment: $3.  Without an outcome they are open, or of a
+ * cancelled batch and over since then.  Of a batch that is open what has succeeded may go, as it is
+ * what counts when it is missing (batch_row.c); all else is needed for its figures.
+ */
 #define KEPT \
-	"(o.task_id IS NULL AND e.cancelled_at IS NULL OR " \
+	"(o.task_id IS NULL AND coalesce(e.cancelled_at + greatest($1, k.retention) > $3, true) OR " \
+	"o.state <> 's' AND q.batch_id IS NOT NULL AND e.reopened IS NOT FALSE OR " \
 	"o.state = 'd' AND $2 IS NULL OR " KEPT_UNTIL " > $3)"
 
 #define TASKS_OF_PART \
@@ -115,6 +123,7 @@ static const char *const count_kept =
 "SELECT count(*), min(task_id), max(task_id) FROM (SELECT q.task_id " TASKS_OF_PART
 "WHERE " KEPT " LIMIT 1000000000) s";
 
+/* The second goes by what the first has copied: a task without its outcome would run again. */
 static const char *const copy_kept[] = {
 	"INSERT INTO ordflow.task_queue_0 (task_id, batch_id, run_at, submitted_at, kind_id, part, "
 	"priority, key, unique_key, submitter, payload) "
@@ -124,7 +133,8 @@ static const char *const copy_kept[] = {
 	"INSERT INTO ordflow.task_outcomes_0 (task_id, started_at, finished_at, part, attempts, "
 	"state, result) "
 	"SELECT o.task_id, o.started_at, o.finished_at, 0, o.attempts, o.state, o.result "
-	TASKS_OF_PART "WHERE o.task_id IS NOT NULL AND " KEPT
+	"FROM ordflow.task_outcomes_%1$d o WHERE EXISTS "
+	"(SELECT FROM ordflow.task_queue_0 z WHERE z.task_id = o.task_id)"
 };
 
 /* What goes with the others. */
@@ -143,18 +153,23 @@ static const char *const delete_rest[] = {
 	"WHERE z.task_id BETWEEN b.first_task AND b.first_task + b.total - 1)"
 };
 
-/* Rows of partition 0 whose time is over, and what hangs on them. */
+/*
+ * Rows of partition 0 whose time is over, and what hangs on them.  A dead one that is just being
+ * put back is left alone: retry_task() takes its outcome away.
+ */
 static Statement tidy_tasks = {
-	.sql = "WITH gone AS (SELECT q.task_id "
+	.sql = "WITH gone AS (SELECT q.task_id, o.task_id IS NOT NULL AS ended "
 	"FROM ordflow.task_queue_0 q JOIN ordflow.task_kinds k ON k.kind_id = q.kind_id "
 	"LEFT JOIN ordflow.task_outcomes_0 o ON o.task_id = q.task_id "
 	"LEFT JOIN ordflow.task_batch_ends e ON e.batch_id = q.batch_id "
-	"WHERE " KEPT " IS NOT TRUE "
-	"AND (o.task_id IS NOT NULL OR e.cancelled_at + $1 <= $3) LIMIT $4), "
-	"outcomes AS (DELETE FROM ordflow.task_outcomes_0 o USING gone "
-	"WHERE o.task_id = gone.task_id), "
-	"attempts AS (DELETE FROM ordflow.task_attempts a USING gone WHERE a.task_id = gone.task_id) "
-	"DELETE FROM ordflow.task_queue_0 q USING gone WHERE q.task_id = gone.task_id",
+	"WHERE " KEPT " IS NOT TRUE LIMIT $4), "
+	"ours AS (SELECT o.task_id FROM ordflow.task_outcomes_0 o "
+	"JOIN gone ON gone.task_id = o.task_id FOR UPDATE OF o SKIP LOCKED), "
+	"goes AS (SELECT task_id FROM ours UNION ALL SELECT task_id FROM gone WHERE NOT ended), "
+	"outcomes AS (DELETE FROM ordflow.task_outcomes_0 o USING ours "
+	"WHERE o.task_id = ours.task_id), "
+	"attempts AS (DELETE FROM ordflow.task_attempts a USING goes WHERE a.task_id = goes.task_id) "
+	"DELETE FROM ordflow.task_queue_0 q USING goes WHERE q.task_id = goes.task_id",
 	.nargs = 4,
 	.argtypes = {INTERVALOID, INTERVALOID, TIMESTAMPTZOID, INT4OID}
 };
@@ -190,7 +205,13 @@ retention(void)
 static int64
 segment_age(void)
 {
-	return Min(retention() / SEGMENTS_A_RETENTION, SEGMENT_AGE_MAX);
+	return Max(Min(retention() / SEGMENTS_A_RETENTION, SEGMENT_AGE_MAX), SEGMENT_AGE_MIN);
+}
+
+static int64
+tidy_rest(void)
+{
+	return Max(segment_age(), TIDY_REST_MIN);
 }
 
 /* $1 and $2 of the statements above; NULL: for good. */
@@ -312,7 +333,10 @@ open_if_due(const Segments *segments, TimestampTz now, bool *done)
 	int			part;
 
 	if (blocks_of("task_queue", current == NULL ? 1 : current->part) == 0)
+	{
+		state.first_id = next_number();
 		return DT_NOEND;
+	}
 	if (current == NULL)
 	{
 		/* from now on it is known how old the first one is */
@@ -320,7 +344,7 @@ open_if_due(const Segments *segments, TimestampTz now, bool *done)
 		*done = true;
 		return now;
 	}
-	if (state.segment != current->segment)
+	if (state.segment != current->segment || state.first_id == 0)
 	{
 		state.segment = current->segment;
 		state.first_id = next_number();
@@ -330,7 +354,11 @@ open_if_due(const Segments *segments, TimestampTz now, bool *done)
 		return at;
 	part = find_empty(segments);
 	if (part == 0)
-		return now + Max(segment_age(), LOCKED_REST);
+	{
+		/* not again before as many more have come */
+		state.first_id = next_number();
+		return now + segment_age();
+	}
 	open_segment(current->segment + 1, part, now);
 	*done = true;
 	return now;
@@ -342,10 +370,15 @@ open_if_due(const Segments *segments, TimestampTz now, bool *done)
 static bool
 lock_part(int part, LOCKMODE mode)
 {
-	return ConditionalLockRelationOid(ordflow_relid(ordflow_segment_relname("task_queue", part)),
-									  mode) &&
-		ConditionalLockRelationOid(ordflow_relid(ordflow_segment_relname("task_outcomes", part)),
-								   mode);
+	Oid			queue = ordflow_relid(ordflow_segment_relname("task_queue", part));
+	Oid			outcomes = ordflow_relid(ordflow_segment_relname("task_outcomes", part));
+
+	if (!ConditionalLockRelationOid(queue, mode))
+		return false;
+	if (ConditionalLockRelationOid(outcomes, mode))
+		return true;
+	UnlockRelationOid(queue, mode);
+	return false;
 }
 
 /* What is copied is to be looked through in its new place. */
@@ -358,6 +391,7 @@ note_copied(int64 first, int64 last)
 	ordflow_journal_room(1);
 	ordflow_journal_add(&action);
 	ordflow_progress_forget(0);
+	state.tidy_at = Min(state.tidy_at, GetCurrentTimestamp() + tidy_rest());
 }
 
 static void
@@ -411,13 +445,13 @@ retire_if_due(const Segments *segments, TimestampTz now, bool *done)
 		if (segment->retired || segment->closed_at == DT_NOEND)
 			continue;
 		at = segment->closed_at + retention();
-		if (at <= now && state.copy_at > now)
-			at = state.copy_at;
+		if (at <= now && state.copy_at[segment->part] > now)
+			at = state.copy_at[segment->part];
 		if (at <= now)
 		{
 			at = retire(segments, segment, now, done);
 			if (at == now + COPY_REST)
-				state.copy_at = at;
+				state.copy_at[segment->part] = at;
 		}
 		next = Min(next, at);
 	}
@@ -489,8 +523,9 @@ tidy_if_due(TimestampTz now, bool *done)
 	bool		isnull;
 	uint64		n;
 
-	if (state.tidy_at > now)
+	if (state.tidy_at > now && (state.tidy_at != DT_NOEND || state.tidy_id == next_number()))
 		return state.tidy_at;
+	state.tidy_id = next_number();
 	ordflow_execute_latest(&find_kept, NULL, NULL);
 	state.tidy_at = DT_NOEND;
 	if (!DatumGetBool(ordflow_result(0, 1, &isnull)))
@@ -503,7 +538,7 @@ tidy_if_due(TimestampTz now, bool *done)
 	n = ordflow_execute_latest(&tidy_tasks, values, nulls);
 	ordflow_execute_latest(&tidy_batches, of_batches, NULL);
 	ordflow_task_own_write_done();
-	state.tidy_at = n == TIDY_ROWS ? now : now + Max(segment_age(), TIDY_REST_MIN);
+	state.tidy_at = n == TIDY_ROWS ? now : now + tidy_rest();
 	*done = n == TIDY_ROWS;
 	return state.tidy_at;
 }
@@ -528,6 +563,16 @@ step(TimestampTz now)
 	return done ? now : next;
 }
 
+/* Tasks have come since there was nothing to let go, or very many, or all has its time anew. */
+static bool
+is_due_early(int64 seen)
+{
+	int64		number = next_number();
+
+	return (state.next == DT_NOEND && seen != number) || state.retention != retention() ||
+		(state.first_id > 0 && number - state.first_id >= SEGMENT_TASKS_MAX);
+}
+
 TimestampTz
 ordflow_segments_step(bool afresh)
 {
@@ -536,13 +581,13 @@ ordflow_segments_step(bool afresh)
 
 	if (retention() < 0)
 		return DT_NOEND;
-	/* tasks have come since there was nothing to let go */
-	if (state.next == DT_NOEND && seen != next_number())
+	if (is_due_early(seen))
 		state.next = now;
 	if (!afresh && state.next > now)
 		return state.next;
-	if (afresh)
+	if (afresh || state.retention != retention())
 		state.tidy_at = DT_NOBEGIN;
+	state.retention = retention();
 	seen = next_number();
 	/* an error has it looked at again, when the duty comes afresh */
 	if (!ordflow_worker_begin())

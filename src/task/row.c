@@ -17,6 +17,7 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/inval.h"
 #include "utils/snapmgr.h"
 
 #include "task/internal.h"
@@ -110,7 +111,7 @@ ordflow_task_changed(PG_FUNCTION_ARGS)
 	ordflow_kinds_changed();
 	ordflow_segments_changed();
 	saved = ordflow_task_connect();
-	ordflow_execute(&delete_progress, NULL, NULL);
+	ordflow_execute_latest(&delete_progress, NULL, NULL);
 	ordflow_task_disconnect(saved);
 	if (ordflow_task_shared != NULL)
 	{
@@ -265,7 +266,8 @@ ordflow_rows_read(int part, int64 first, int64 last, int max, bool payloads, Tas
 
 	*rows = palloc(sizeof(TaskRow) * Max(max, 1));
 	open_range(&reading.tasks, ordflow_segment_relname("task_queue", part), snapshot, first, last);
-	/* its lock keeps it from being emptied from here on */
+	/* its lock keeps it from being emptied; where we had it, nothing has told us what happened */
+	AcceptInvalidationMessages();
 	if (!ordflow_segment_is_retired(part) &&
 		ordflow_reader_next(&reading.tasks, ForwardScanDirection))
 	{
@@ -283,8 +285,10 @@ ordflow_rows_read(int part, int64 first, int64 last, int max, bool payloads, Tas
 bool
 ordflow_row_find(int64 task_id, bool payload, TaskRow *row)
 {
-	for (int part = 0; part < TASK_PARTS; part++)
+	/* part 0 last: what retires while we look goes there */
+	for (int i = 1; i <= TASK_PARTS; i++)
 	{
+		int			part = i % TASK_PARTS;
 		TaskRow    *rows;
 
 		if (ordflow_rows_read(part, task_id, task_id, 1, payload, &rows) == 0)

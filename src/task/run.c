@@ -171,7 +171,9 @@ run_task(RunGroup *group, const TaskRow *task)
 		group->results[group->ndone++] = result;
 		return true;
 	}
-	return ordflow_finish_contested(group->kind, task, result, group->started_at);
+	/* one that has cancelled its own task: what it did stays, and that stays with it */
+	return ordflow_finish_contested(group->kind, task, result, group->started_at) ||
+		ordflow_finish_cancelled(task, true);
 }
 
 static void
@@ -252,7 +254,7 @@ run_in_subtransaction(RunGroup *group, const TaskRow *task)
 	CurrentResourceOwner = owner;
 	if (error != NULL)
 		settle_error(group, task, error);
-	else if (!ended)
+	else if (!ended && !ordflow_finish_cancelled(task, false))
 		end_claim(task, false);
 }
 
@@ -265,7 +267,8 @@ run_one(RunGroup *group, const TaskRow *task)
 	QueryCancelPending = false;
 	if (is_cancelled(task))
 		end_claim(task, false);
-	else
+	/* by one that ran before it in this transaction */
+	else if (!ordflow_finish_cancelled(task, false))
 	{
 		if (!group->kind->is_short)
 			arm_timeout(group);
@@ -274,6 +277,8 @@ run_one(RunGroup *group, const TaskRow *task)
 			disarm_timeout();
 	}
 	ordflow_suspect_note(0, false);
+	/* what it took for its session is not the next one's */
+	ordflow_locks_release_all();
 	return true;
 }
 

@@ -25,7 +25,7 @@
 #define PENDING_MAX 1000
 #define MISFIRE_AFTER (5 * USECS_PER_SEC)
 #define CLOCK_BACK USECS_PER_MINUTE
-#define LOCKED_REST USECS_PER_SEC	/* somebody changes the schedule */
+#define LOCKED_REST USECS_PER_SEC	/* somebody changes the schedule, or holds its key */
 #define REFUSED_REST USECS_PER_MINUTE
 
 /* A schedule as this process knows it. */
@@ -297,6 +297,9 @@ run_schedule(Schedule *schedule, TimestampTz now)
 		RollbackAndReleaseCurrentSubTransaction();
 		if (ordflow_error_is_callers(error->sqlerrcode))
 			ReThrowError(error);
+		/* somebody puts its last task back */
+		if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
+			next = now + LOCKED_REST;
 		ereport(WARNING,
 				errmsg("schedule \"%s\" could not fire: %s", schedule->name, error->message));
 	}

@@ -10,6 +10,7 @@
 #include "nodes/parsenodes.h"
 #include "tcop/utility.h"
 #include "utils/builtins.h"
+#include "utils/inval.h"
 #include "utils/snapmgr.h"
 
 #include "task/internal.h"
@@ -166,6 +167,8 @@ wait_until_ready(int32 kind_id, TimestampTz until)
 
 		CHECK_FOR_INTERRUPTS();
 		ordflow_wait_begin(WAIT_KIND, kind_id);
+		/* this transaction began before the sleep */
+		AcceptInvalidationMessages();
 		PushActiveSnapshot(GetTransactionSnapshot());
 		kind = ordflow_kind_by_id(kind_id);
 		found = kind == NULL ? LOOK_NONE : look(kind, &again);
@@ -174,6 +177,9 @@ wait_until_ready(int32 kind_id, TimestampTz until)
 		PopActiveSnapshot();
 		if (kind == NULL || found == LOOK_READY)
 			break;
+		/* a resume is told a moment before it can be seen */
+		if (kind->paused)
+			again = Min(again, GetCurrentTimestamp() + LOOK_AGAIN);
 		SPI_commit();
 		if (loaded)
 			continue;

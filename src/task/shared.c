@@ -593,19 +593,37 @@ see_to_left_out(const TaskSlot *slot)
 		ordflow_unread_add(queue, part, slot->first, slot->first);
 }
 
+/* A worker has ended claims and told nobody. */
+static bool owed = false;
+
+bool
+ordflow_claims_owed(void)
+{
+	bool		was_owed = owed;
+
+	owed = false;
+	return was_owed;
+}
+
 void
 ordflow_claim_end(SlotNo no)
 {
 	TaskSlot   *slot = &ordflow_task_slots[no];
 	Lane	   *lane = &ordflow_task_shared->lanes[slot->lane];
+	bool		by_worker = (slot->flags & CLAIM_WORKER) != 0 &&
+		slot->holder == ordflow_proc_number;
 
 	if (slot->key >= 0)
 		ordflow_key_leave(no, false);
 	unclaim(no);
 	see_to_left_out(slot);
 	ordflow_slot_free(no);
-	/* a permit may be what others wait for */
-	if (lane->ready > 0 || lane->keys_ready >= 0)
+	/* a permit may be what others wait for; a worker looks for itself first, and is mostly right */
+	if (lane->ready == 0 && lane->keys_ready < 0)
+		return;
+	if (by_worker)
+		owed = true;
+	else
 		ordflow_lane_tell(lane, 1);
 }
 

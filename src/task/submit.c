@@ -25,6 +25,7 @@ PG_FUNCTION_INFO_V1(ordflow_submit_task);
 PG_FUNCTION_INFO_V1(ordflow_submit_shards);
 
 #define SHARDS_MAX 10000
+#define SHARDS_BYTES_MAX (256 * 1024 * 1024)	/* of their payloads, which are made all at once */
 
 #define QUEUE(n) { \
 	.relname = "task_queue_" #n, \
@@ -352,6 +353,21 @@ ordflow_submit_task(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(task_id);
 }
 
+static void
+require_shards_fit(Datum payload, int shards)
+{
+	int64		size = (int64) toast_raw_datum_size(payload) * shards;
+
+	if (size <= SHARDS_BYTES_MAX)
+		return;
+	ereport(ERROR,
+			errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+			errmsg("payload is too large for %d shards", shards),
+			errdetail("Together they take %lld bytes as jsonb; at most %d are allowed.",
+					  (long long) size, SHARDS_BYTES_MAX),
+			errhint("Keep large data in a table, and its key in the payload."));
+}
+
 /* The payload with the two members that tell a shard. */
 static Datum
 shard_payload(Datum payload, int shard, int shards)
@@ -384,6 +400,7 @@ ordflow_submit_shards(PG_FUNCTION_ARGS)
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("shards must be between 1 and %d", SHARDS_MAX));
 	require_payload_fits(PG_GETARG_DATUM(2), 0);
+	require_shards_fit(PG_GETARG_DATUM(2), shards);
 	if (!JB_ROOT_IS_OBJECT(PG_GETARG_JSONB_P(2)))
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),

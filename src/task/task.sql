@@ -352,7 +352,7 @@ RETURNS void
 LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'ordflow_define_task';
 COMMENT ON FUNCTION ordflow.define_task(text, regprocedure, jsonb) IS
-'Defines a kind of task, or replaces its handler and options; tasks that are queued follow the new ones. handler(payload jsonb) RETURNS jsonb runs in background workers as the function''s owner, in a security-restricted operation with search_path pg_catalog, pg_temp; the caller must be a member of that role. Without a handler external services claim the tasks: those that are members of the role that defines the kind. options: short (boolean, false), max_concurrent, per_key (1 to 10000; none), rate (starts a second, above 0; none), max_attempts (20), max_crashes (3), backoff, backoff_max, timeout, retention (intervals as text: 1 s, 6 h, 60 s with a handler and none without, ordflow.task_retention; timeout 0 = none), notify (boolean, false). A replaced kind keeps its owner unless the handler has another. Raises OF008, 22004, 22001, 22023, 42804 where the handler has other types, 42501 for rights, and on PostgreSQL 15 and 16 where its owner may not log in, OF004 where there is no such function, 25006.';
+'Defines a kind of task, or replaces its handler and options; tasks that are queued follow the new ones. handler(payload jsonb) RETURNS jsonb runs in background workers as the function''s owner, in a security-restricted operation with search_path pg_catalog, pg_temp; the caller must be a member of that role. Without a handler external services claim the tasks: those that are members of the role that defines the kind. options: short (boolean, false), max_concurrent, per_key (1 to 10000; none), rate (starts a second, above 0; none), max_attempts (20), max_crashes (3), backoff, backoff_max, timeout, retention (intervals as text: 1 s, 6 h, 60 s with a handler and none without, ordflow.task_retention; timeout 0 = none), notify (boolean, false). A replaced kind keeps its owner unless the handler has another. Raises OF008, 22004, 22001, 22003, 22007, 22008, 22023, 42804 where the handler has other types, 42501 for rights, and on PostgreSQL 15 and 16 where its owner may not log in, OF004 where there is no such function, 25006.';
 
 CREATE FUNCTION ordflow.grant_kind(kind text, role regrole)
 RETURNS void
@@ -389,7 +389,7 @@ RETURNS bigint
 LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'ordflow_submit_batch';
 COMMENT ON FUNCTION ordflow.submit_batch(text, jsonb[], jsonb) IS
-'Submits a task for each payload, all or none, and returns the batch; they start when this transaction has committed. options: priority (0 to 9, 9 first; 0), run_at (timestamptz as text; at once), key (text of at most 255 bytes), on_finish (a kind: one task of it, with the payload {batch_id, kind, total, succeeded, dead, cancelled}, is submitted in the transaction that ends the last task). An empty array is a batch that ends at once. Needs the grant of the kind, and of on_finish. Raises OF004, OF008, 42501, 22004 also for a payload that is NULL, 22023, 22001, 22007, 54000 for more than 1,000,000 payloads or one above 16 MB, 25006.';
+'Submits a task for each payload, all or none, and returns the batch; they start when this transaction has committed. options: priority (0 to 9, 9 first; 0), run_at (timestamptz as text; at once), key (text of at most 255 bytes), on_finish (a kind: one task of it, with the payload {batch_id, kind, total, succeeded, dead, cancelled}, is submitted in the transaction that ends the last task). An empty array is a batch that ends at once. Needs the grant of the kind, and of on_finish. Raises OF004, OF008, 42501, 22004 also for a payload that is NULL, 22003, 22023, 22001, 22007, 22008, 54000 for more than 1,000,000 payloads or one above 16 MB, 25006.';
 
 CREATE FUNCTION ordflow.submit_task(kind text, payload jsonb DEFAULT '{}', options jsonb DEFAULT '{}')
 RETURNS bigint
@@ -403,7 +403,7 @@ RETURNS bigint
 LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'ordflow_submit_shards';
 COMMENT ON FUNCTION ordflow.submit_shards(text, int, jsonb) IS
-'Submits one task for each of 1 to 10000 shards and returns the batch. The payload, an object, is given to each with two more members: shard (from 0 on) and shards; ordflow.current_task() tells them too. Raises as submit_batch(), and 22023 for another number or a payload that is no object.';
+'Submits one task for each of 1 to 10000 shards and returns the batch. The payload, an object, is given to each with two more members: shard (from 0 on) and shards; ordflow.current_task() tells them too. Raises as submit_batch(), and 22023 for another number or a payload that is no object, 54000 for payloads above 256 MB together.';
 
 /* ---- claiming: for external services ---- */
 

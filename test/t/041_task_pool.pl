@@ -197,6 +197,31 @@ becomes($node, "SELECT state FROM ordflow.tasks WHERE task_id = $long", 'running
 answer($node, "SELECT pg_terminate_backend(pid) FROM ordflow.workers WHERE worker LIKE 'pool%'");
 becomes($node, "SELECT state, attempts FROM ordflow.tasks WHERE task_id = $long", 'succeeded|1',
 	'a task whose worker is terminated runs again, and that was no attempt');
+# a handler that cancels its own task, and one that cancels the next of its group
+answer($node, <<'SQL');
+	DELETE FROM own.seen;
+	SET ROLE owner;
+	CREATE FUNCTION own.quit(p jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+	BEGIN
+		INSERT INTO own.seen (task, what) SELECT task_id, 'quit' FROM ordflow.current_task();
+		PERFORM ordflow.cancel_task(task_id + p::int) FROM ordflow.current_task() WHERE p <> '2';
+		RETURN p;
+	END $$;
+	SELECT ordflow.define_task('quit', 'own.quit(jsonb)');
+	SELECT ordflow.define_task('next', 'own.quit(jsonb)', '{"short": true}');
+	SELECT ordflow.submit_task('quit', '0');
+	SELECT ordflow.submit_batch('next', array_fill('1'::jsonb, ARRAY[40]) || '2'::jsonb);
+SQL
+becomes($node, "SELECT state FROM ordflow.tasks WHERE kind = 'quit'", 'cancelled',
+	'a handler may cancel its own task');
+becomes($node, "SELECT queued, succeeded + cancelled, state FROM ordflow.batches
+	WHERE kind = 'next'",
+	'0|41|finished', 'or the next one');
+is(answer($node, "SELECT count(*) FROM own.seen"), answer($node, "SELECT count(*) FROM ordflow.tasks
+	WHERE kind = 'quit' OR kind = 'next' AND state = 'succeeded'"),
+	'what those wrote that ran is there, of the others nothing');
+is(answer($node, "SELECT sum(running) FROM ordflow.task_lanes"), 0, 'nobody holds anything');
+
 # an owner as whom no worker can log in
 answer($node, q(CREATE ROLE mute; CREATE FUNCTION mute(p jsonb) RETURNS jsonb LANGUAGE sql RETURN p;
 	ALTER FUNCTION mute(jsonb) OWNER TO mute));

@@ -77,15 +77,40 @@ is(answer($node, "SELECT state, succeeded FROM ordflow.batches WHERE kind = 'ser
 	'finished|3', 'the batch ends with what was done before');
 becomes($node, "SELECT count(*) FROM ordflow.tasks WHERE kind = 'end'", 1,
 	'and on_finish is submitted');
-is(answer($node, q(SELECT ordflow.retry_task(task_id) FROM ordflow.dead_tasks)), 1,
+
+# settings count at once; what is just being put back stays, though its time is over
+my $retry = $node->background_psql('postgres');
+$retry->query('BEGIN');
+is($retry->query('SELECT ordflow.retry_task(task_id) FROM ordflow.dead_tasks'), 1,
 	'a dead one is put back');
+answer($node, $_)
+  for "SELECT ordflow.define_task('kept', 'work(jsonb)')",
+  "ALTER SYSTEM SET ordflow.task_dead_retention = '1s'",
+  "ALTER SYSTEM SET ordflow.task_retention = '4s'",
+  'SELECT pg_reload_conf()';
+becomes($node, "SELECT count(*) FROM ordflow.tasks WHERE kind = 'kept'", 0,
+	'what was to be kept longer goes when it is not any more');
+$retry->query('COMMIT');
+$retry->quit;
+becomes($node, "SELECT count(*) FROM ordflow.task_attempts WHERE cause = 'error'", 2,
+	'and the dead one has been tried again');
+
+# of a batch that is open all is kept that its figures need
+answer($node, <<'SQL');
+	SELECT ordflow.submit_batch('service', ARRAY['"a"', '"b"', '"c"']::jsonb[]);
+	SELECT ordflow.cancel_task(max(task_id)) FROM ordflow.tasks WHERE payload = '"c"';
+SQL
+becomes($node, q(SELECT count(*) FROM ordflow.task_queue_0 WHERE payload IN ('"a"', '"b"', '"c"')),
+	3, 'tasks of an open batch are kept');
 
 # a server that starts again finds what is open in the parts that count
 answer($node, q(SELECT ordflow.submit_batch('service', array_agg(to_jsonb(i)))
 	FROM generate_series(1, 10) AS i));
 $node->restart;
-is(answer($node, q(SELECT count(*) FROM ordflow.claim_tasks('service', 100))), 10,
+is(answer($node, q(SELECT count(*) FROM ordflow.claim_tasks('service', 100))), 12,
 	'after a restart');
+is(answer($node, 'SELECT queued + running, succeeded, cancelled FROM ordflow.batches
+	ORDER BY batch_id DESC OFFSET 1 LIMIT 1'), '2|0|1', 'and figures as they were');
 
 # no dead rows, however long it runs: parts take turns
 answer($node, q(SELECT ordflow.submit_batch('work', array_agg(to_jsonb(i))) FROM generate_series(1,
