@@ -5,7 +5,7 @@ CREATE FUNCTION bench.noop(payload jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ B
 
 SELECT ordflow.define_task('short', 'bench.noop(jsonb)', '{"short": true}');
 SELECT ordflow.define_task('single', 'bench.noop(jsonb)');
-SELECT ordflow.define_task('limited', 'bench.noop(jsonb)', '{"short": true, "max_concurrent": 4}');
+SELECT ordflow.define_task('limited', 'bench.noop(jsonb)', '{"max_concurrent": 4}');
 SELECT ordflow.define_task('external');
 SELECT ordflow.define_task('limited external', NULL, '{"max_concurrent": 4}');
 
