@@ -559,6 +559,9 @@ ordflow_companion_main(Datum arg)
 	ordflow_worker_pin_settings(title);
 	ordflow_worker_serve(kinds[role]->duty);
 	pgstat_report_activity(STATE_IDLE, NULL);
+	/* one that runs tasks and came to work is missed at once, however often it is ended */
+	if (role == COMPANION_POOL)
+		mine->failures = 0;
 	kinds[role]->main(name);
 	proc_exit(0);
 }
