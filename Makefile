@@ -6,7 +6,8 @@ VERSION_OF_ORDFLOW := $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" ordflo
 
 OBJS := $(patsubst %.c,%.o,$(filter-out src/module/%,$(wildcard src/*.c src/*/*.c)))
 
-# Each src/module/NAME.c is ordflow_NAME.so: it alone links its client library, so that a server
+# Each src/module/NAME.c is, with the NAME_*.c there are, ordflow_NAME.so: it alone links its client
+# library, so that a server
 # without that library loses nothing else. header:library:package of Debian.
 CLIENT_redis = hiredis/hiredis.h:hiredis:libhiredis-dev
 CLIENT_amqp = amqp.h:librabbitmq:librabbitmq-dev
@@ -24,6 +25,8 @@ FRAGMENTS = src/base/schema.sql \
 	src/order/audit.sql \
 	src/timer/timer.sql \
 	src/task/task.sql \
+	src/sync/sync.sql \
+	src/sync/dual_write.sql \
 	src/doctor.sql \
 	src/grants.sql
 
@@ -82,7 +85,9 @@ client_libs = $(or $(call package_config,--libs,$(call part,2,$1)),\
 	-l$(patsubst lib%,%,$(call part,2,$1)))
 client_there = $(if $(CLIENT_$1),$(call has_header,$(call part,1,$1),$(client_flags)),yes)
 
-ALL_MODULES := $(patsubst src/module/%.c,%,$(wildcard src/module/*.c))
+MODULE_PARTS := $(wildcard src/module/*_*.c)
+ALL_MODULES := $(patsubst src/module/%.c,%,$(filter-out $(MODULE_PARTS),$(wildcard src/module/*.c)))
+objects_of = $(patsubst %.c,%.o,src/module/$1.c $(wildcard src/module/$1_*.c))
 MODULES_BUILT := $(strip $(foreach m,$(ALL_MODULES),$(if $(call client_there,$m),$m)))
 MODULES_LEFT_OUT := $(filter-out $(MODULES_BUILT),$(ALL_MODULES))
 ifeq ($(filter-out all,$(MAKECMDGOALS)),)
@@ -90,15 +95,18 @@ $(foreach m,$(MODULES_LEFT_OUT),\
 	$(info ordflow_$m is left out: there is no client library (Debian: $(call part,3,$m))))
 endif
 
-MODULE_OBJS := $(MODULES_BUILT:%=src/module/%.o)
+MODULE_OBJS := $(foreach m,$(MODULES_BUILT),$(call objects_of,$m))
 MODULE_FILES := $(MODULES_BUILT:%=src/module/%$(DLSUFFIX))
 $(foreach m,$(MODULES_BUILT),\
-	$(eval src/module/$m.o: override CPPFLAGS += $(if $(CLIENT_$m),$(call client_flags,$m)))\
-	$(eval src/module/$m$(DLSUFFIX): LDFLAGS_SL += $(if $(CLIENT_$m),$(call client_libs,$m))))
+	$(eval $(call objects_of,$m): override CPPFLAGS += $(if $(CLIENT_$m),$(call client_flags,$m)))\
+	$(eval src/module/$m$(DLSUFFIX): $(call objects_of,$m))\
+	$(eval src/module/$m$(DLSUFFIX): LDFLAGS_SL += \
+		$(filter-out src/module/$m.o,$(call objects_of,$m)) \
+		$(if $(CLIENT_$m),$(call client_libs,$m))))
 $(MODULE_OBJS): override CFLAGS += $(CFLAGS_SL_MODULE)
 
 ifneq ($(call has_header,hiredis/hiredis_ssl.h,$(call client_flags,redis)),)
-src/module/redis.o: override CPPFLAGS += -DHAVE_HIREDIS_SSL
+$(call objects_of,redis): override CPPFLAGS += -DHAVE_HIREDIS_SSL
 src/module/redis$(DLSUFFIX): LDFLAGS_SL += \
 	$(or $(call package_config,--libs,hiredis_ssl),-lhiredis_ssl)
 endif
@@ -175,8 +183,15 @@ bench-tasks:
 bench-stock:
 	@bench/stock
 
+bench-decode:
+	@bench/decode
+
+bench-sync:
+	@bench/sync
+
 tidy:
 	@test/tidy
 
 .PHONY: install-modules uninstall-modules demo test torture memcheck test-versions tidy FORCE \
-	bench-orders bench-stock bench-timers bench-attach bench-tasks bench-neighbour
+	bench-orders bench-stock bench-timers bench-attach bench-tasks bench-neighbour \
+	bench-decode bench-sync

@@ -111,6 +111,31 @@ SELECT 'error', 'task', format('%s on %s', t.tgname, t.tgrelid::regclass),
 FROM pg_trigger t JOIN pg_proc f ON f.oid = t.tgfoid
 WHERE t.tgenabled <> 'A' AND f.proname = 'task_changed' AND f.pronamespace = 'ordflow'::regnamespace
 UNION ALL
+SELECT 'error', 'sync', 'sync ' || s.name, coalesce(s.problem, 'it is stopped'),
+       CASE s.state WHEN 'paused' THEN format('SELECT ordflow.resume_sync(%L);   -- once it is repaired; its changes are kept', s.name)
+            WHEN 'gap' THEN format('SELECT ordflow.resume_sync(%L);   -- goes on with the present: mend the target by hand', s.name)
+            ELSE format('SELECT * FROM ordflow.check_sync(%L);', s.name) END
+FROM ordflow.sync_status s WHERE s.problem IS NOT NULL
+UNION ALL
+SELECT 'warning', 'sync', 'sync ' || l.name, format('%s changes could not be sent: %s', count(*), max(l.message)),
+       format('SELECT ordflow.replay_dead_letters(%L);   -- once the cause is repaired; see ordflow.sync_dead_letters', l.name)
+FROM ordflow.sync_dead_letters l WHERE l.state = 'dead' GROUP BY l.name
+UNION ALL
+SELECT 'warning', 'sync', 'ordflow.syncs', 'there are syncs, and no worker acts in this database: it is a copy, or deactivated',
+       'SELECT ordflow.activate();'
+WHERE NOT ordflow.is_active('sync') AND EXISTS (SELECT FROM ordflow.syncs WHERE mode = 'cdc')
+UNION ALL
+SELECT 'error', 'sync', 'wal_level', 'there are syncs, and wal_level is not logical: their changes are not in the WAL',
+       'ALTER SYSTEM SET wal_level = logical;   -- then restart the server'
+WHERE current_setting('wal_level') <> 'logical' AND EXISTS (SELECT FROM ordflow.syncs WHERE mode = 'cdc')
+UNION ALL
+SELECT 'warning', 'sync', 'replication slot ' || r.slot_name, 'nobody reads it, and it keeps WAL: '
+           || pg_size_pretty(pg_wal_lsn_diff(pg_current_wal_insert_lsn(), r.restart_lsn)),
+       format('SELECT ordflow.activate();   -- or, where there are no syncs: SELECT pg_drop_replication_slot(%L);', r.slot_name)
+FROM pg_replication_slots r
+WHERE r.slot_name = format('ordflow_%s', (SELECT oid FROM pg_database WHERE datname = current_database())) AND NOT r.active
+  AND NOT ordflow.is_active('sync') AND NOT pg_is_in_recovery()
+UNION ALL
 SELECT 'warning', 'money', 'refund ' || r.refund_id,
        format('%s %s of order %s could not be refunded: %s', r.amount, r.currency, r.order_id, r.error),
        format('SELECT ordflow.refund_done(%s, ''provider refund id'');   -- once it is paid', r.refund_id)

@@ -68,6 +68,19 @@ INSERT INTO ordflow.parts (part, privilege, object) SELECT part, privilege, obje
         'FUNCTION ordflow.unschedule_task(text)',
         'FUNCTION ordflow.try_lock(text)',
         'FUNCTION ordflow.unlock(text)']),
+    ('sync', 'EXECUTE', ARRAY[
+        'FUNCTION ordflow.create_sync(text, regclass, name, text, text, jsonb)',
+        'FUNCTION ordflow.alter_sync(text, jsonb)',
+        'FUNCTION ordflow.drop_sync(text)',
+        'FUNCTION ordflow.pause_sync(text)',
+        'FUNCTION ordflow.resume_sync(text)',
+        'FUNCTION ordflow.replay_dead_letters(text)',
+        'FUNCTION ordflow.check_sync(text)',
+        'FUNCTION ordflow.preview_sync(text, integer)',
+        'FUNCTION ordflow.wait_for_sync(text, pg_lsn, interval)',
+        'FUNCTION ordflow.emit(name, text, text, jsonb)']),
+    ('sync', 'USAGE', ARRAY[
+        'FOREIGN DATA WRAPPER ordflow_redis', 'FOREIGN DATA WRAPPER ordflow_amqp', 'FOREIGN DATA WRAPPER ordflow_script']),
     ('read', 'EXECUTE', ARRAY[
         'FUNCTION ordflow.audit(timestamptz)',
         'FUNCTION ordflow.doctor()',
@@ -82,6 +95,7 @@ INSERT INTO ordflow.parts (part, privilege, object) SELECT part, privilege, obje
         'FUNCTION ordflow.task_state(bigint, smallint, bigint, "char")',
         'FUNCTION ordflow.batch_progress(bigint)',
         'FUNCTION ordflow.task_lane_figures()',
+        'FUNCTION ordflow.delivery_figures()', 'FUNCTION ordflow.sync_figures(bigint)',
         'FUNCTION ordflow.next_slot(text, text, timestamptz)']),
     ('read', 'SELECT', ARRAY[
         'TABLE ordflow.machines', 'TABLE ordflow.states', 'TABLE ordflow.transitions', 'TABLE ordflow.effects',
@@ -98,6 +112,8 @@ INSERT INTO ordflow.parts (part, privilege, object) SELECT part, privilege, obje
         'TABLE ordflow.task_segments', 'TABLE ordflow.task_progress', 'TABLE ordflow.task_queue', 'TABLE ordflow.task_outcomes',
         'TABLE ordflow.task_attempts', 'TABLE ordflow.task_batches', 'TABLE ordflow.task_batch_ends', 'TABLE ordflow.task_unique',
         'TABLE ordflow.task_schedules',
+        'TABLE ordflow.syncs', 'TABLE ordflow.sync_starts', 'TABLE ordflow.sync_deliveries', 'TABLE ordflow.sync_letters',
+        'TABLE ordflow.outbox', 'TABLE ordflow.sync_status', 'TABLE ordflow.sync_dead_letters',
         'TABLE ordflow.shipment_lines', 'TABLE ordflow.payments', 'TABLE ordflow.refunds', 'TABLE ordflow.refund_lines']),
     ('admin', 'EXECUTE', ARRAY[
         'FUNCTION ordflow.define_machine(text, jsonb)',
@@ -127,7 +143,7 @@ CREATE FUNCTION ordflow.grant_access(role regrole, part text)
 RETURNS void LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'ordflow_grant_access';
 COMMENT ON FUNCTION ordflow.grant_access(regrole, text) IS
-'Grants a role one part: orders, stock, tasks, read or admin; what that is stands in ordflow.parts. The caller must own the extension''s objects or hold their grant options. Raises 22023 for an unknown part, 22004, 42501.';
+'Grants a role one part: orders, stock, tasks, sync, read or admin; what that is stands in ordflow.parts. The caller must own the extension''s objects or hold their grant options. Raises 22023 for an unknown part, 22004, 42501.';
 
 CREATE FUNCTION ordflow.revoke_access(role regrole, part text)
 RETURNS void LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp

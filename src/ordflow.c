@@ -13,6 +13,7 @@
 #include "machine/machine.h"
 #include "order/order.h"
 #include "stock/stock.h"
+#include "sync/sync.h"
 #include "task/task.h"
 #include "timer/timer.h"
 #include "worker/worker.h"
@@ -37,5 +38,6 @@ _PG_init(void)
 	ordflow_timer_init();
 	ordflow_fold_init();
 	ordflow_task_init();
+	ordflow_sync_init();
 	ordflow_worker_init();
 }

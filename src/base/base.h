@@ -41,6 +41,7 @@ extern int	ordflow_task_workers_max;
 extern int	ordflow_task_worker_idle;	/* milliseconds */
 extern int	ordflow_task_retention; /* seconds; -1 = for good */
 extern int	ordflow_task_dead_retention;	/* the same */
+extern int	ordflow_wal_budget;		/* MB */
 
 /* An item of ordflow.timer_drivers. */
 typedef struct TimerDriverName

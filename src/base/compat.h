@@ -76,6 +76,17 @@ ordflow_object_ownercheck(Oid classid, Oid objectid, Oid roleid)
 	index_beginscan(rel, index, snapshot, NULL, nkeys, 0)
 #endif
 
+/*
+ * A generated column may be virtual since PostgreSQL 18: in a trigger its value is not there
+ * yet.
+ */
+#if PG_VERSION_NUM < 180000
+#define ordflow_expand_generated(expr, rel) (expr)
+#else
+#include "rewrite/rewriteHandler.h"
+#define ordflow_expand_generated(expr, rel) expand_generated_columns_in_expr(expr, rel, 1)
+#endif
+
 /* The number of this process among all that may connect, below MaxBackends. */
 #if PG_VERSION_NUM < 170000
 #define ordflow_proc_number (MyProc->pgprocno)
@@ -89,6 +100,60 @@ ordflow_object_ownercheck(Oid classid, Oid objectid, Oid roleid)
 #define ORDFLOW_BYPASS_ROLELOGINCHECK 0
 #else
 #define ORDFLOW_BYPASS_ROLELOGINCHECK BGWORKER_BYPASS_ROLELOGINCHECK
+#endif
+
+/* The file of a relation got another name in PostgreSQL 16. */
+#if PG_VERSION_NUM < 160000
+#define ordflow_locator RelFileNode
+#define ordflow_locator_of(rel) (&(rel)->rd_node)
+#else
+#define ordflow_locator RelFileLocator
+#define ordflow_locator_of(rel) (&(rel)->rd_locator)
+#endif
+
+/* Replication slots were given failover and synced in PostgreSQL 17. */
+#if PG_VERSION_NUM < 170000
+#define ordflow_slot_create(name) \
+	ReplicationSlotCreate((name), true, RS_EPHEMERAL, false)
+#else
+#define ordflow_slot_create(name) \
+	ReplicationSlotCreate((name), true, RS_EPHEMERAL, false, false, false)
+#endif
+
+/* And an acquisition that may find them invalidated in PostgreSQL 18. */
+#if PG_VERSION_NUM < 180000
+#define ordflow_slot_acquire(name) ReplicationSlotAcquire((name), true)
+#else
+#define ordflow_slot_acquire(name) ReplicationSlotAcquire((name), true, true)
+#endif
+
+/* The tuples of a decoded change have no wrapping since PostgreSQL 17. */
+#if PG_VERSION_NUM < 170000
+#define ordflow_change_tuple(buffer) ((buffer) ? &(buffer)->tuple : NULL)
+#else
+#define ordflow_change_tuple(buffer) (buffer)
+#endif
+
+/* Generated columns without a stored value came with PostgreSQL 18. */
+#if PG_VERSION_NUM < 180000
+#define ordflow_is_virtual(attribute) false
+#else
+#define ordflow_is_virtual(attribute) \
+	((attribute)->attgenerated == ATTRIBUTE_GENERATED_VIRTUAL)
+#endif
+
+/* LockHeldByMe() was told of stronger locks too in PostgreSQL 17. */
+#if PG_VERSION_NUM < 170000
+#define ordflow_lock_is_held(tag, mode) LockHeldByMe((tag), (mode))
+#else
+#define ordflow_lock_is_held(tag, mode) LockHeldByMe((tag), (mode), false)
+#endif
+
+/* Soft errors came in PostgreSQL 16. */
+#if PG_VERSION_NUM < 160000
+#define ordflow_qualified_names(text) stringToQualifiedNameList(text)
+#else
+#define ordflow_qualified_names(text) stringToQualifiedNameList((text), NULL)
 #endif
 
 #endif							/* ORDFLOW_COMPAT_H */

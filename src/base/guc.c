@@ -31,6 +31,7 @@ int			ordflow_task_workers_max;
 int			ordflow_task_worker_idle;
 int			ordflow_task_retention;
 int			ordflow_task_dead_retention;
+int			ordflow_wal_budget;
 
 static bool
 check_currency(char **newval, void **extra, GucSource source)
@@ -149,10 +150,21 @@ define_task_settings(void)
 							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 }
 
+static void
+define_sync_settings(void)
+{
+	DefineCustomIntVariable("ordflow.wal_budget",
+							"How much of changes is kept on disk for a target of syncs that does not take them.",
+							"Beyond it that target's delivery stops, and is reported.",
+							&ordflow_wal_budget, 4096, 16, INT_MAX / 2,
+							PGC_SIGHUP, GUC_UNIT_MB, NULL, NULL, NULL);
+}
+
 void
 ordflow_settings_init(void)
 {
 	define_task_settings();
+	define_sync_settings();
 	DefineCustomStringVariable("ordflow.timer_drivers",
 							   "What tells that a deadline has come.",
 							   "A list of worker, cron, redis(server), amqp(server); for each database.",

@@ -1041,4 +1041,4 @@ static const TimerDriver driver = {
 	.close = amqp_close
 };
 
-ORDFLOW_MODULE("amqp", &driver);
+ORDFLOW_MODULE("amqp", &driver, NULL);

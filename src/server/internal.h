@@ -67,7 +67,7 @@ extern const char *ordflow_wrapper_module(const char *wrapper);
 typedef struct KnownModule
 {
 	const char *name;
-	const char *package;		/* of Debian, to build it with */
+	const char *package;		/* of Debian, to build it with; NULL: it needs none */
 } KnownModule;
 
 extern const KnownModule ordflow_modules_known[];

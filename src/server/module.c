@@ -22,6 +22,7 @@ PG_FUNCTION_INFO_V1(ordflow_modules);
 const KnownModule ordflow_modules_known[] = {
 	{"redis", "libhiredis-dev"},
 	{"amqp", "librabbitmq-dev"},
+	{"script", NULL},
 };
 
 const int	ordflow_nmodules_known = lengthof(ordflow_modules_known);
@@ -158,7 +159,8 @@ ordflow_modules(PG_FUNCTION_ARGS)
 
 		values[0] = CStringGetTextDatum(known->name);
 		values[1] = BoolGetDatum(ordflow_module_installed(known->name));
-		values[2] = CStringGetTextDatum(known->package);
+		nulls[2] = known->package == NULL;
+		values[2] = nulls[2] ? (Datum) 0 : CStringGetTextDatum(known->package);
 		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 	}
 	return (Datum) 0;

@@ -1,8 +1,8 @@
 /*
  * module.h
  *	  What a module, one ordflow_<name>.so for each external system, and the core know of
- *	  each other.  A module includes this file by timer/driver.h and nothing else of ours,
- *	  and calls no function of the server: its callbacks run outside transactions, allocate
+ *	  each other.  A module includes this file by timer/driver.h or sync/sink.h and nothing else
+ *	  of ours, and calls no function of the server: its callbacks run outside transactions, allocate
  *	  by malloc() and report by ModuleError, so that no error of a client library, and no
  *	  thread of it, can meet PostgreSQL's error handling.
  */
@@ -12,8 +12,8 @@
 #include "postgres.h"
 #include "fmgr.h"
 
-/* Raised whenever a structure below, or one of timer/driver.h, changes. */
-#define ORDFLOW_MODULE_ABI 1
+/* Raised whenever a structure below, or one of timer/driver.h or sync/sink.h, changes. */
+#define ORDFLOW_MODULE_ABI 3
 
 typedef struct ModuleOption
 {
@@ -48,6 +48,7 @@ typedef struct ModuleError
 } ModuleError;
 
 struct TimerDriver;
+struct Sink;
 
 typedef struct OrdflowModule
 {
@@ -55,6 +56,7 @@ typedef struct OrdflowModule
 	const char *version;		/* ordflow's, of the build */
 	const char *name;
 	const struct TimerDriver *driver;	/* NULL: it offers none */
+	const struct Sink *sink;	/* the same */
 } OrdflowModule;
 
 typedef const OrdflowModule *(*OrdflowModuleFunction) (void);
@@ -62,16 +64,16 @@ typedef const OrdflowModule *(*OrdflowModuleFunction) (void);
 /*
  * Stands once in each module, at file level:
  *
- *		ORDFLOW_MODULE("redis", &driver);
+ *		ORDFLOW_MODULE("redis", &driver, &sink);
  */
-#define ORDFLOW_MODULE(name_, driver_) \
+#define ORDFLOW_MODULE(name_, driver_, sink_) \
 	PG_MODULE_MAGIC; \
 	extern PGDLLEXPORT const OrdflowModule *ordflow_module(void); \
 	const OrdflowModule * \
 	ordflow_module(void) \
 	{ \
 		static const OrdflowModule module = { \
-			ORDFLOW_MODULE_ABI, ORDFLOW_VERSION, (name_), (driver_) \
+			ORDFLOW_MODULE_ABI, ORDFLOW_VERSION, (name_), (driver_), (sink_) \
 		}; \
 		return &module; \
 	} \

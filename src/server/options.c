@@ -49,6 +49,8 @@ const ServerOption ordflow_server_options_known[] = {
 	{"amqp", ON_MAPPING, "password", OPTION_SECRET},
 	{"amqp", ON_MAPPING, "password_file", OPTION_SECRET_FILE},
 	{"amqp", ON_MAPPING, "password_env", OPTION_SECRET_ENV},
+	{"script", ON_SERVER, "path", OPTION_FILE},
+	{"script", ON_SERVER, "timeout", OPTION_INT, "5", 1, TIMEOUT_MAX},
 };
 
 const int	ordflow_server_noptions_known = lengthof(ordflow_server_options_known);

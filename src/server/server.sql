@@ -12,6 +12,12 @@ AS 'MODULE_PATHNAME', 'ordflow_server_validator';
 COMMENT ON FUNCTION ordflow.amqp_options(text[], oid) IS
 'Validator of the wrapper ordflow_amqp: raises HV00D for an unknown option, 22023 for a bad value, 42501 for a file or an environment variable named by a role that is no member of pg_read_server_files.';
 
+CREATE FUNCTION ordflow.script_options(options text[], catalog oid)
+RETURNS void LANGUAGE c SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'ordflow_server_validator';
+COMMENT ON FUNCTION ordflow.script_options(text[], oid) IS
+'Validator of the wrapper ordflow_script: raises HV00D for an unknown option, 22023 for a bad value, 42501 for a path named by a role that is no member of pg_read_server_files.';
+
 CREATE FOREIGN DATA WRAPPER ordflow_redis NO HANDLER VALIDATOR ordflow.redis_options;
 COMMENT ON FOREIGN DATA WRAPPER ordflow_redis IS
 'Redis. Servers: host, port, database, prefix, tls, tls_ca, timeout (seconds, at most 60); user mappings: username and one of password, password_file, password_env.';
@@ -20,12 +26,16 @@ CREATE FOREIGN DATA WRAPPER ordflow_amqp NO HANDLER VALIDATOR ordflow.amqp_optio
 COMMENT ON FOREIGN DATA WRAPPER ordflow_amqp IS
 'RabbitMQ. Servers: host, port, vhost, prefix, heartbeat (seconds), timeout (seconds, at most 60), tls, tls_ca; user mappings: username and one of password, password_file, password_env.';
 
+CREATE FOREIGN DATA WRAPPER ordflow_script NO HANDLER VALIDATOR ordflow.script_options;
+COMMENT ON FOREIGN DATA WRAPPER ordflow_script IS
+'Files that syncs write to, and that fail as a script says: for tests, and to copy. Servers: path (a directory, of one server alone), timeout (seconds, at most 60).';
+
 CREATE FUNCTION ordflow.modules()
 RETURNS TABLE (module text, installed boolean, package text)
 LANGUAGE c SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'ordflow_modules';
 COMMENT ON FUNCTION ordflow.modules() IS
-'The modules of this version, one for each wrapper ordflow_<module>: whether its file is there, and the Debian package to build it with, by make && make install.';
+'The modules of this version, one for each wrapper ordflow_<module>: whether its file is there, and the Debian package to build it with, by make && make install (NULL: none is needed).';
 
 CREATE FUNCTION ordflow.server_options(server name)
 RETURNS TABLE (option text, value text)

@@ -96,7 +96,7 @@ lock_database(void)
 	LOCKTAG		tag;
 
 	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, 0, 0, TASK_LOCK_DATABASE);
-	if (!LockHeldByMe(&tag, ExclusiveLock))
+	if (!ordflow_lock_is_held(&tag, ExclusiveLock))
 		LockAcquire(&tag, ExclusiveLock, true, true);
 }
 

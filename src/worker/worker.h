@@ -18,8 +18,9 @@ typedef enum DutyKind
 {
 	DUTY_TIMER,
 	DUTY_FOLD,
-	DUTY_TASK
-#define DUTY_KINDS (DUTY_TASK + 1)
+	DUTY_TASK,
+	DUTY_SYNC
+#define DUTY_KINDS (DUTY_SYNC + 1)
 } DutyKind;
 
 /*
@@ -107,8 +108,10 @@ extern void ordflow_worker_blocked(bool blocked);
 typedef enum CompanionRole
 {
 	COMPANION_DRIVER,			/* of timers; the name is that of the setting: redis(cache) */
-	COMPANION_POOL				/* runs tasks; the name is its role's, and a number */
-#define COMPANION_ROLES (COMPANION_POOL + 1)
+	COMPANION_POOL,				/* runs tasks; the name is its role's, and a number */
+	COMPANION_DECODER,			/* reads the WAL for syncs */
+	COMPANION_DELIVERY			/* of syncs; the name begins with its number */
+#define COMPANION_ROLES (COMPANION_DELIVERY + 1)
 } CompanionRole;
 
 #define COMPANIONS_MAX		128

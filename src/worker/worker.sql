@@ -12,7 +12,7 @@ CREATE TABLE ordflow.activation (
 );
 COMMENT ON TABLE ordflow.activation IS
 'Whether background workers act in this database, by part. Rows that hold another database''s oid count for nothing, so a copy sleeps; never dumped, so a restored dump does too. Read it by ordflow.is_active(), write it by ordflow.activate() and ordflow.deactivate().';
-COMMENT ON COLUMN ordflow.activation.part IS 'timer, fold or task.';
+COMMENT ON COLUMN ordflow.activation.part IS 'timer, fold, task or sync.';
 COMMENT ON COLUMN ordflow.activation.database IS 'The oid of the database that this was said of.';
 COMMENT ON COLUMN ordflow.activation.automatic IS
 'True where the first thing created did it; such a row counts only where nobody has called activate() or deactivate().';
@@ -43,7 +43,7 @@ CREATE FUNCTION ordflow.is_active(part text)
 RETURNS boolean LANGUAGE c STABLE SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'ordflow_is_active';
 COMMENT ON FUNCTION ordflow.is_active(text) IS
-'Whether background workers do their part (timer, fold, task) in this database. Raises 22023 for an unknown part, 22004.';
+'Whether background workers do their part (timer, fold, task, sync) in this database. Raises 22023 for an unknown part, 22004.';
 
 CREATE FUNCTION ordflow.worker_slots(OUT worker text, OUT database oid, OUT pid int, OUT state text, OUT since timestamptz,
     OUT next_at timestamptz, OUT problem text, OUT fix text)
@@ -57,7 +57,8 @@ FROM ordflow.worker_slots() AS w LEFT JOIN pg_catalog.pg_database AS d ON d.oid 
 UNION ALL
 SELECT 'coordinator', pg_catalog.current_database(), NULL, 'inactive', NULL, NULL,
        'no worker acts in this database: it is new, a copy, or deactivated', 'SELECT ordflow.activate();'
-WHERE NOT (ordflow.is_active('timer') OR ordflow.is_active('fold') OR ordflow.is_active('task'));
+WHERE NOT (ordflow.is_active('timer') OR ordflow.is_active('fold') OR ordflow.is_active('task')
+           OR ordflow.is_active('sync'));
 COMMENT ON VIEW ordflow.workers IS
-'The background workers of the server: one launcher, and a coordinator for each database that has work; a database without work has none; drivers of timers, and pools that run tasks.
+'The background workers of the server: one launcher, and a coordinator for each database that has work; a database without work has none; drivers of timers, pools that run tasks, and of syncs a decoder and deliveries.
 state: running, waiting (until next_at, or until a commit brings work), starting, away (a command such as DROP DATABASE keeps it out), no slot (max_worker_processes is used up), failed (started again soon), not running, off, inactive (of this database: see ordflow.activate()). problem and fix say what to do, where something is to be done.';

@@ -39,7 +39,7 @@ $$, 'no other trigger of ours sees a row before the gate is closed');
 -- whoever could lock the gate could stop all sales
 CREATE ROLE ordflow_gatecrasher;
 SELECT ordflow.grant_access('ordflow_gatecrasher', part)
-FROM unnest(ARRAY['orders', 'stock', 'tasks', 'read', 'admin']) AS part;
+FROM unnest(ARRAY['orders', 'stock', 'tasks', 'sync', 'read', 'admin']) AS part;
 SELECT is_empty($$
     SELECT p FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER']) AS p
     WHERE has_table_privilege('ordflow_gatecrasher', 'ordflow.counter_gate', p)

@@ -3,7 +3,7 @@ BEGIN;
 SELECT plan(25);
 
 CREATE ROLE ordflow_evil;
-SELECT ordflow.grant_access('ordflow_evil', part) FROM unnest(ARRAY['orders', 'stock', 'tasks', 'read', 'admin']) AS part \g /dev/null
+SELECT ordflow.grant_access('ordflow_evil', part) FROM unnest(ARRAY['orders', 'stock', 'tasks', 'sync', 'read', 'admin']) AS part \g /dev/null
 CREATE SCHEMA evil AUTHORIZATION ordflow_evil;
 GRANT USAGE ON SCHEMA evil TO PUBLIC;
 SET ROLE ordflow_evil;

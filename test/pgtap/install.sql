@@ -13,7 +13,7 @@ UNION ALL SELECT 'wrapper', fdwname FROM pg_foreign_data_wrapper WHERE fdwname ~
 UNION ALL SELECT 'cast, operator', oprname FROM pg_operator WHERE oprnamespace NOT IN (SELECT oid FROM pg_namespace);
 
 -- privileges and rows do not keep it
-SELECT ordflow.grant_access('ordflow_evil', part) FROM unnest(ARRAY['orders', 'stock', 'tasks', 'read', 'admin']) AS part \g /dev/null
+SELECT ordflow.grant_access('ordflow_evil', part) FROM unnest(ARRAY['orders', 'stock', 'tasks', 'sync', 'read', 'admin']) AS part \g /dev/null
 SELECT ordflow.receive_stock('pgtap-install', 5) \g /dev/null
 SELECT ordflow.submit_order(NULL, '[{"sku": "pgtap-install", "quantity": 1, "unit_price": 1}]') \g /dev/null
 SELECT lives_ok('DROP EXTENSION ordflow', 'DROP EXTENSION');

@@ -1,6 +1,6 @@
 -- test/pgtap/privileges.sql: what a role may do before and after ordflow.grant_access()
 BEGIN;
-SELECT plan(48);
+SELECT plan(51);
 
 CREATE ROLE ordflow_nobody;
 CREATE ROLE ordflow_somebody;
@@ -56,15 +56,16 @@ UNION ALL SELECT 'orders', unnest(ARRAY['SELECT (order_id) orders', 'SELECT (ord
 UNION ALL SELECT 'stock', 'EXECUTE ' || signature FROM functions WHERE proname ~ '_stock$' AND proname NOT IN ('audit_stock', 'fold_stock')
 UNION ALL SELECT 'tasks', 'EXECUTE ' || signature FROM functions WHERE proname ~ '_(task|tasks|kind|batch|shards)$'
     OR proname IN ('try_lock', 'unlock')
+UNION ALL SELECT 'sync', 'EXECUTE ' || signature FROM functions WHERE proname ~ '_sync$' OR proname IN ('replay_dead_letters', 'emit')
 UNION ALL SELECT 'read', 'EXECUTE ' || signature FROM functions WHERE proname IN ('audit', 'doctor', 'diagram', 'is_active',
     'worker_slots', 'timer_figures', 'open_reservations', 'counter_differences', 'modules', 'timer_driver_figures', 'task_claims',
-    'task_state', 'batch_progress', 'task_lane_figures', 'next_slot')
+    'task_state', 'batch_progress', 'task_lane_figures', 'next_slot', 'delivery_figures', 'sync_figures')
 UNION ALL SELECT 'read', 'SELECT ' || relname FROM relations WHERE relkind <> 'S'
     AND relname NOT IN ('parts', 'counter_gate') AND relname !~ '^(stock_movements|task_queue|task_outcomes)_\d+$'
 UNION ALL SELECT 'admin', 'EXECUTE ' || signature FROM functions WHERE proname IN ('define_machine', 'check_machine', 'add_effect',
     'drop_effect', 'attach', 'attach_report', 'detach', 'fire', 'create_coupon', 'alter_coupon', 'set_purchase_limit',
     'run_due', 'schedule_run_due', 'unschedule_run_due', 'server_options', 'fold_stock', 'expire_order', 'activate', 'deactivate')
-UNION ALL SELECT part, 'USAGE schema' FROM unnest(ARRAY['orders', 'stock', 'tasks', 'read', 'admin']) AS part;
+UNION ALL SELECT part, 'USAGE schema' FROM unnest(ARRAY['orders', 'stock', 'tasks', 'sync', 'read', 'admin']) AS part;
 
 -- nothing until granted
 SELECT is_empty($$ SELECT pg_temp.rights('ordflow_nobody') $$, 'an ordinary role has no right of any kind');
@@ -110,7 +111,7 @@ REVOKE USAGE ON SCHEMA ordflow FROM ordflow_nobody;
 -- who may grant
 SELECT is(pg_temp.state_as('ordflow_nobody', $$ SELECT ordflow.grant_access('ordflow_nobody', 'admin') $$), '42501',
     'grant_access is refused to an ordinary role');
-SELECT ordflow.grant_access('ordflow_somebody', part) FROM unnest(ARRAY['orders', 'stock', 'tasks', 'read', 'admin']) AS part \g /dev/null
+SELECT ordflow.grant_access('ordflow_somebody', part) FROM unnest(ARRAY['orders', 'stock', 'tasks', 'sync', 'read', 'admin']) AS part \g /dev/null
 SELECT is(pg_temp.state_as('ordflow_somebody', $$ SELECT ordflow.grant_access('ordflow_nobody', 'read') $$), '42501',
     'and to a role that holds every part');
 SELECT is(pg_temp.state_as('ordflow_somebody', $$ SELECT ordflow.revoke_access('ordflow_somebody', 'read') $$), '42501',
@@ -142,7 +143,7 @@ SELECT ordflow.grant_access('ordflow_somebody', 'read') \g /dev/null
 SELECT ordflow.revoke_access('ordflow_somebody', 'orders') \g /dev/null
 SELECT bag_eq($$ SELECT pg_temp.rights('ordflow_somebody') $$,
     $$ SELECT DISTINCT privilege FROM promised WHERE part <> 'orders' $$, 'taking back "orders" leaves the others whole');
-SELECT ordflow.revoke_access('ordflow_somebody', part) FROM unnest(ARRAY['stock', 'tasks', 'read', 'admin']) AS part \g /dev/null
+SELECT ordflow.revoke_access('ordflow_somebody', part) FROM unnest(ARRAY['stock', 'tasks', 'sync', 'read', 'admin']) AS part \g /dev/null
 SELECT is_empty($$ SELECT pg_temp.rights('ordflow_somebody') $$, 'taking back all leaves nothing');
 
 -- each part alone
@@ -160,7 +161,7 @@ BEGIN
     PERFORM ordflow.revoke_access('ordflow_somebody', part);
     RETURN NEXT is_empty('SELECT pg_temp.rights(''ordflow_somebody'')', format('"%s" is taken back', part));
 END $$;
-SELECT pg_temp.part_alone(part) FROM unnest(ARRAY['orders', 'stock', 'tasks', 'read', 'admin']) AS part;
+SELECT pg_temp.part_alone(part) FROM unnest(ARRAY['orders', 'stock', 'tasks', 'sync', 'read', 'admin']) AS part;
 SELECT is(pg_temp.state_as('postgres', $$ SELECT ordflow.revoke_access('ordflow_somebody', 'admin') $$), NULL,
     'taking back what was never granted is no error');
 

@@ -88,7 +88,18 @@ INSERT INTO promised VALUES
     'SETOF record'),
 ('current_task', 'OUT task_id bigint, OUT batch_id bigint, OUT attempt integer, OUT key text, OUT shard integer, OUT shards integer, '
     'OUT submitter name', 'SETOF record'),
-('wait_for_tasks', 'IN kind text, IN timeout interval', NULL);
+('wait_for_tasks', 'IN kind text, IN timeout interval', NULL),
+('create_sync', 'name text, source regclass, server name DEFAULT NULL::name, target text DEFAULT NULL::text, mode text DEFAULT ''cdc''::text, '
+    'options jsonb DEFAULT ''{}''::jsonb', 'void'),
+('alter_sync', 'name text, options jsonb', 'void'),
+('drop_sync', 'name text', 'void'),
+('pause_sync', 'name text', 'void'),
+('resume_sync', 'name text', 'void'),
+('replay_dead_letters', 'name text', 'bigint'),
+('emit', 'server name, topic text, key text, payload jsonb', 'void'),
+('wait_for_sync', 'name text, lsn pg_lsn DEFAULT pg_current_wal_insert_lsn(), timeout interval DEFAULT ''00:00:05''::interval', 'boolean'),
+('check_sync', 'name text', 'TABLE(severity text, problem text, fix text)'),
+('preview_sync', 'name text, max_rows integer DEFAULT 10', 'TABLE(op text, target text, key text, fields jsonb, body text)');
 
 CREATE TEMP VIEW found AS
 SELECT proname::text AS name, pg_get_function_arguments(oid) AS arguments, pg_get_function_result(oid) AS result
@@ -100,7 +111,8 @@ SELECT set_eq('SELECT name FROM (TABLE found EXCEPT TABLE promised) AS f', ARRAY
     'activation_changed', 'amqp_options', 'audit_coupons', 'audit_orders', 'audit_stock', 'counter_differences', 'counter_gate', 'hold_deadline',
     'library', 'machine_changed', 'machine_due', 'machine_rows_changed', 'order_deadline', 'parked_changed', 'purchase_limits_changed',
     'open_reservations', 'redis_options', 'refuse_truncate', 'timer_driver_figures', 'timer_figures', 'worker_slots',
-    'batch_progress', 'next_slot', 'task_changed', 'task_claims', 'task_lane_figures', 'task_state'
+    'batch_progress', 'next_slot', 'task_changed', 'task_claims', 'task_lane_figures', 'task_state',
+    'delivery_figures', 'dual_write_changed', 'dual_write_truncated', 'script_options', 'sync_figures'
 ], 'no other function exists but these, which are of no public use');
 
 SELECT is_empty($$

@@ -1,6 +1,6 @@
 -- test/pgtap/tables.sql: what tables, views and sequences of the schema promise
 BEGIN;
-SELECT plan(24);
+SELECT plan(26);
 
 CREATE TEMP VIEW relations AS
 SELECT c.* FROM pg_class c WHERE c.relnamespace = 'ordflow'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'S');
@@ -10,15 +10,16 @@ SELECT u.oid, u.filter FROM pg_extension, unnest(extconfig, extcondition) AS u (
 
 SELECT bag_eq($$ SELECT relname::text FROM relations WHERE relkind = 'r' AND NOT relispartition $$, ARRAY[
     'activation', 'counter_gate', 'coupon_redemptions', 'coupons', 'effects', 'hold_lines', 'holds', 'machines',
-    'object_history', 'order_charges', 'order_history', 'order_lines', 'orders', 'parked', 'parts', 'payments', 'purchase_counts', 'purchase_limits',
+    'object_history', 'outbox', 'order_charges', 'order_history', 'order_lines', 'orders', 'parked', 'parts', 'payments', 'purchase_counts', 'purchase_limits',
     'refund_lines', 'refunds', 'shipment_lines', 'shipments', 'states', 'stock', 'stock_segments',
+    'sync_deliveries', 'sync_letters', 'sync_starts', 'syncs',
     'task_attempts', 'task_batch_ends', 'task_batches', 'task_grants', 'task_kinds', 'task_progress', 'task_schedules', 'task_segments',
     'task_unique', 'transitions'
 ], 'the tables');
 SELECT bag_eq($$ SELECT relname::text FROM relations WHERE relkind IN ('p', 'v') $$,
     ARRAY['stock_movements', 'stock_levels', 'reservations', 'stock_holds', 'open_segments', 'ledger_start',
           'timer_drivers', 'timer_status', 'workers', 'task_queue', 'task_outcomes', 'tasks', 'batches', 'dead_tasks', 'schedules',
-          'task_lanes', 'open_task_parts'], 'the ledger, the queue and the views');
+          'task_lanes', 'open_task_parts', 'sync_status', 'sync_dead_letters'], 'the ledger, the queue and the views');
 
 SELECT columns_are('ordflow', 'workers', ARRAY['worker', 'database', 'pid', 'state', 'since', 'next_at', 'problem', 'fix']);
 SELECT columns_are('ordflow', 'timer_status', ARRAY['state', 'next_deadline', 'due_now', 'done', 'parked', 'lateness_p50',
@@ -29,6 +30,10 @@ SELECT columns_are('ordflow', 'batches', ARRAY['batch_id', 'kind', 'total', 'que
 SELECT columns_are('ordflow', 'tasks', ARRAY['task_id', 'batch_id', 'kind', 'state', 'priority', 'run_at', 'key', 'unique_key',
     'payload', 'attempts', 'submitter', 'submitted_at', 'started_at', 'finished_at', 'result', 'sqlstate', 'error', 'pid',
     'lease_until', 'shard', 'shards']);
+SELECT columns_are('ordflow', 'sync_status', ARRAY['name', 'source', 'server', 'target', 'mode', 'role', 'state', 'written', 'decoded',
+    'sent', 'durable', 'lag_bytes', 'lag_seconds', 'rows', 'errors', 'dead_letters', 'waiting', 'retry_at', 'problem']);
+SELECT columns_are('ordflow', 'sync_dead_letters', ARRAY['name', 'letter_id', 'state', 'key', 'op', 'target', 'fields', 'body',
+    'sqlstate', 'message', 'attempts', 'at']);
 SELECT columns_are('ordflow', 'reservations', ARRAY['sku', 'location', 'reference', 'order_id', 'quantity', 'since', 'expires_at', 'pid']);
 SELECT columns_are('ordflow', 'stock_levels', ARRAY['sku', 'location', 'on_hand', 'reserved', 'available']);
 SELECT columns_are('ordflow', 'orders', ARRAY[
@@ -89,7 +94,7 @@ SELECT is_empty($$
     JOIN pg_type t ON t.oid = a.atttypid
     LEFT JOIN pg_type e ON e.oid = t.typelem AND t.typcategory = 'A'
     WHERE coalesce(e.typname, t.typname) IN ('oid', 'xid', 'xid8', 'cid', 'tid', 'pg_lsn', 'pg_snapshot', 'txid_snapshot')
-       AND r.relname <> 'activation'
+       AND r.relname NOT IN ('activation', 'sync_starts', 'sync_deliveries', 'sync_status')   -- never dumped
        OR coalesce(e.typname, t.typname) ~ '^reg'
 $$, 'no column holds what only this cluster understands');
 
@@ -104,11 +109,12 @@ SELECT is_empty($$
 $$, 'every table but the ledger has a key over all its rows');
 
 SELECT is_empty($$
-    SELECT relname FROM relations WHERE relkind = 'r' AND relname NOT IN ('parts', 'activation', 'counter_gate', 'task_progress')
+    SELECT relname FROM relations WHERE relkind = 'r' AND relname NOT IN ('parts', 'activation', 'counter_gate', 'task_progress',
+        'sync_starts', 'sync_deliveries')   -- which mean nothing in another cluster
       AND oid NOT IN (SELECT oid FROM dumped)
 $$, 'every table that holds users'' rows is dumped, each partition by itself');
 SELECT is_empty($$
-    SELECT relname FROM relations WHERE relkind = 'S' AND relname <> 'activation_id_seq' AND oid NOT IN (SELECT oid FROM dumped)
+    SELECT relname FROM relations WHERE relkind = 'S' AND relname NOT IN ('activation_id_seq', 'sync_deliveries_delivery_id_seq') AND oid NOT IN (SELECT oid FROM dumped)
 $$, 'every sequence is dumped by itself');
 SELECT is_empty($$
     SELECT d.oid::regclass, d.filter FROM dumped d

@@ -134,11 +134,18 @@ sub reload
 	my $offset = -s $node->logfile;
 	answer($node, 'ALTER SYSTEM SET log_min_messages = debug5');
 	$node->reload;
-	order_lamp($node, $_, '1 s') for 'long', 'brief';
 	for my $worker (sort keys %pid)
 	{
 		my $said = qr/\[$pid{$worker}\] ordflow $worker DEBUG:  StartTransaction/;
-		ok($node->wait_for_log($said, $offset), "the $worker reads its settings again");
+		my $log = '';
+		for (1 .. 60)	# its first transaction may come before the signal
+		{
+			last if $log =~ $said;
+			order_lamp($node, $_, '1 s') for 'long', 'brief';
+			select undef, undef, undef, 0.5;
+			$log = PostgreSQL::Test::Utils::slurp_file($node->logfile, $offset);
+		}
+		ok($log =~ $said, "the $worker reads its settings again");
 	}
 	answer($node, 'ALTER SYSTEM RESET log_min_messages');
 	$node->reload;
@@ -182,9 +189,12 @@ sub killed
 	kill KILL => $pid;
 	for (1 .. 600)
 	{
-		my ($status, $out) = $node->psql('postgres', "SELECT count(*) FROM pg_stat_activity
-			WHERE datname = 'long' AND pid <> $pid");
-		last if $status == 0 && $out eq '1';
+		# psql may be gone before it is asked
+		my ($status, $out) = eval {
+			$node->psql('postgres', "SELECT count(*) FROM pg_stat_activity
+				WHERE datname = 'long' AND pid <> $pid");
+		};
+		last if defined $status && $status == 0 && $out eq '1';
 		select undef, undef, undef, 0.1;
 	}
 	all_cancelled($node, 'brief', 'a worker killed');

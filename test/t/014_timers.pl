@@ -452,7 +452,9 @@ sub status
 # A server of its own, with 1,000 orders that are due in an hour, that nobody touches.
 sub quiet_server
 {
-	my $server = server('quiet', 'autovacuum = off', 'checkpoint_timeout = 1d');
+	# with more in the WAL the background writer tells there what runs
+	my $server = server('quiet', 'autovacuum = off', 'checkpoint_timeout = 1d',
+		'wal_level = minimal', 'max_wal_senders = 0');
 	$server->safe_psql('postgres', 'CREATE DATABASE shop');
 	answer($server, <<"SQL", 'shop');
 		CREATE EXTENSION ordflow;

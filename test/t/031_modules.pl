@@ -16,7 +16,7 @@ chomp $include;
 my $version = slurp_file("$FindBin::Bin/../../ordflow.control") =~ /^default_version = '(.*)'/m
   ? $1 : die;
 plan skip_all => 'no C compiler, or no headers of this server, to build a module'
-  unless build('good', qq(ORDFLOW_MODULE("redis", NULL);));
+  unless build('good', qq(ORDFLOW_MODULE("redis", NULL, NULL);));
 
 my $options = q(SELECT * FROM ordflow.server_options('cache'));
 $ENV{ORDFLOW_TEST_SECRET} = 'open sesame';
@@ -75,7 +75,7 @@ sub missing
 	like(complaint($options), qr/apt-get install libhiredis-dev.*make && make install/,
 		'and what to install is named');
 	is(answer($node, 'SELECT * FROM ordflow.modules() ORDER BY 1'),
-		"amqp|f|librabbitmq-dev\nredis|f|libhiredis-dev", 'neither is there');
+		"amqp|f|librabbitmq-dev\nredis|f|libhiredis-dev\nscript|f|", 'none is there');
 	is(answer($node, q(SELECT severity, object, problem FROM ordflow.doctor()
 		WHERE part = 'server' AND object ~ 'cache')),
 		'warning|server cache|module ordflow_redis is not installed', 'doctor() says so too');
@@ -93,10 +93,10 @@ sub refused
 {
 	build('abi', q(#undef ORDFLOW_MODULE_ABI
 #define ORDFLOW_MODULE_ABI 9999
-ORDFLOW_MODULE("redis", NULL);));
+ORDFLOW_MODULE("redis", NULL, NULL);));
 	build('old', q(#undef ORDFLOW_VERSION
 #define ORDFLOW_VERSION "0.0"
-ORDFLOW_MODULE("redis", NULL);));
+ORDFLOW_MODULE("redis", NULL, NULL);));
 	build('foreign', 'PG_MODULE_MAGIC;');
 	build('plain', 'int ordflow_nothing;');
 	build('client', 'extern int ordflow_test_client(void); PG_MODULE_MAGIC;

@@ -36,8 +36,17 @@ sub configure
 	my ($node, @settings) = @_;
 	$node->append_conf('postgresql.conf',
 		join("\n", "shared_preload_libraries = 'ordflow'", "timezone = 'UTC'",
-			'log_statement = none', "log_line_prefix = '%m [%p] %b '", @settings, ''));
+			'log_statement = none', "log_line_prefix = '%m [%p] %b '", 'wal_level = logical',
+			plugins(), @settings, ''));
 	return;
+}
+
+# The plugins that may decode, where the server wants them listed; others do not know the setting.
+sub plugins
+{
+	my ($known) = run_command([ 'postgres', '--describe-config' ]);
+	return $known =~ /^output_plugin_libraries/m
+	  ? "output_plugin_libraries = 'pgoutput, test_decoding, ordflow'" : ();
 }
 
 # Fills the database with a shop in full swing: see shop.sql.
@@ -142,11 +151,13 @@ sub checksums
 			'FROM %s t;', c.oid::regclass, c.oid::regclass)
 		FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 		WHERE c.relkind IN ('r', 'p') AND n.nspname !~ '^pg_|^information_schema$'
-			AND c.relname NOT IN ('activation', 'task_progress')
+			AND c.relname NOT IN ('activation', 'task_progress', 'sync_starts', 'sync_deliveries')
 		ORDER BY c.oid::regclass::text COLLATE "C"
 SQL
 	my $sequences = "SELECT format('%s.%s', schemaname, sequencename), last_value
-		FROM pg_sequences WHERE sequencename <> 'activation_id_seq' ORDER BY 1;";
+		FROM pg_sequences
+		WHERE sequencename NOT IN ('activation_id_seq',
+			'sync_deliveries_delivery_id_seq') ORDER BY 1;";
 	return answer($node, "$tables\n$sequences", $db);
 }
 

@@ -110,3 +110,17 @@ WHERE k.kind = 'report';
 INSERT INTO ordflow.task_outcomes (task_id, part, finished_at, attempts, state)
 SELECT 100000 + p, p, now(), 1, 's' FROM generate_series(0, 8) AS p;
 INSERT INTO ordflow.task_segments (segment, part, opened_at) VALUES (1, 1, now());
+
+-- syncs, which sleep here; what they would leave behind
+CREATE SCHEMA IF NOT EXISTS shop_sync;
+CREATE TABLE shop_sync.source (id int PRIMARY KEY, name text);
+CREATE TABLE shop_sync.target (id int PRIMARY KEY, name text);
+CREATE TABLE shop_sync.beside (id int PRIMARY KEY, name text);
+CREATE SERVER shop_cache FOREIGN DATA WRAPPER ordflow_redis;
+SELECT ordflow.create_sync('shop cdc', 'shop_sync.source', target => 'shop_sync.target', options => '{"copy": false}'),
+	ordflow.create_sync('shop beside', 'shop_sync.source', target => 'shop_sync.beside', mode => 'dual_write'),
+	ordflow.emit('shop_cache', 'orders', '7', '{"paid": true}');
+INSERT INTO shop_sync.source VALUES (1, 'one');
+INSERT INTO ordflow.sync_letters (sync_id, position, state, key, item)
+SELECT sync_id, '1-2-3-0', 'dead', '1', '{"op": "put", "insert": true, "target": null, "fields": {"id": "1"}, "body": null}'
+FROM ordflow.syncs WHERE name = 'shop cdc';

@@ -1,0 +1,117 @@
+/*
+ * duty.c
+ *	  What the coordinator does for syncs: it keeps the decoder and the deliveries running.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "commands/extension.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "replication/slot.h"
+#include "utils/inval.h"
+#include "utils/memutils.h"
+
+#include "sync/internal.h"
+
+#define LOOK_AGAIN		(60 * USECS_PER_SEC)
+#define LEAVE_AGAIN		(USECS_PER_SEC / 5)
+
+#define DECODER_NAME	"wal"
+
+static Statement has_syncs = {
+	.sql = "SELECT EXISTS (SELECT FROM ordflow.syncs WHERE mode = 'cdc')"
+};
+
+/* Names in the context, of what is to run. */
+static int
+read_names(MemoryContext context, const char ***names, bool *any)
+{
+	MemoryContext before = MemoryContextSwitchTo(context);
+	List	   *deliveries;
+	ListCell   *cell;
+	bool		isnull;
+	int			n = 0;
+
+	SPI_connect();
+	ordflow_sync_follow_names();
+	ordflow_execute(&has_syncs, NULL, NULL);
+	*any = DatumGetBool(ordflow_result(0, 1, &isnull));
+	MemoryContextSwitchTo(context);
+	deliveries = ordflow_sync_deliveries();
+	*names = palloc((list_length(deliveries) + 1) * sizeof(char *));
+	foreach(cell, deliveries)
+		(*names)[n++] = ordflow_delivery_name(lfirst(cell));
+	SPI_finish();
+	MemoryContextSwitchTo(before);
+	return n;
+}
+
+static bool
+slot_is_there(void)
+{
+	char	   *name = ordflow_slot_name();
+	bool		there = SearchNamedReplicationSlot(name, true) != NULL;
+
+	pfree(name);
+	return there;
+}
+
+static void
+dismiss_all(void)
+{
+	(void) ordflow_companions_want(COMPANION_DECODER, NULL, 0);
+	(void) ordflow_companions_want(COMPANION_DELIVERY, NULL, 0);
+}
+
+/* Where there is no extension any more nothing is to be left of it. */
+static TimestampTz
+leave(void)
+{
+	bool		gone;
+
+	StartTransactionCommand();
+	gone = !OidIsValid(get_extension_oid("ordflow", true));
+	CommitTransactionCommand();
+	dismiss_all();
+	if (!gone)
+		return DT_NOEND;
+	if (ordflow_companions_count(COMPANION_DECODER, InvalidOid) > 0)
+		return GetCurrentTimestamp() + LEAVE_AGAIN;
+	if (slot_is_there())
+		ordflow_sync_leave_nothing();
+	return DT_NOEND;
+}
+
+static TimestampTz
+run(TimestampTz noted, bool unblocked)
+{
+	static const char *const decoder[] = {DECODER_NAME};
+	MemoryContext context;
+	const char **names;
+	bool		any;
+	int			n;
+	TimestampTz next;
+
+	if (!ordflow_worker_begin())
+		return leave();
+	context = AllocSetContextCreate(TopMemoryContext, "ordflow syncs", ALLOCSET_SMALL_SIZES);
+	n = read_names(context, &names, &any);
+	ordflow_worker_commit();
+	any = any || n > 0 || slot_is_there();
+	next = ordflow_companions_want(COMPANION_DECODER, decoder, any ? 1 : 0);
+	next = ordflow_earlier(next, ordflow_companions_want(COMPANION_DELIVERY, names, n));
+	MemoryContextDelete(context);
+	return any ? ordflow_earlier(next, GetCurrentTimestamp() + LOOK_AGAIN) : next;
+}
+
+static const Duty duty = {
+	.part = "sync",
+	.run = run,
+};
+
+void
+ordflow_sync_duty_init(void)
+{
+	ordflow_worker_register(DUTY_SYNC, &duty);
+}
