@@ -22,11 +22,13 @@
 #include "pgstat.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
+#include "storage/procarray.h"
 #include "storage/procsignal.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/inval.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/pg_lsn.h"
 #include "utils/snapmgr.h"
@@ -43,6 +45,7 @@
 #define IDLE_MS			1000L	/* then looks whether somebody has altered its server */
 #define REPLAYS_MAX		500
 #define MESSAGES_MAX	5000	/* delivered, to be removed from the outbox */
+#define COPY_IDLE_MS	20L		/* while a copy waits for something */
 
 /* An item that goes to the letters. */
 typedef struct Diverted
@@ -118,6 +121,19 @@ static bool has_letters = false;	/* something that was read since the last batch
 static bool must_replay = true;
 static bool was_stopped = false;
 static bool replay_failed = false;	/* what follows of its key must not be sent */
+
+/* Of copies: when the next round may begin, though there is something to stream. */
+static TimestampTz copy_at = 0;
+static XLogRecPtr streamed = InvalidXLogRecPtr; /* what committed before it is at the target */
+
+/* A round that was begun goes on before anything is streamed, or what came of it is noted. */
+static bool round_again = false;
+static bool must_settle = true;
+
+/* Transactions that were streamed, which others may not see yet. */
+static TransactionId *unseen = NULL;
+static int	nunseen = 0;
+static int	unseen_size = 0;
 
 /* ---- telling ---- */
 
@@ -321,7 +337,7 @@ start_reading(void)
 	reading = true;
 	done_segment = reader.first;
 	must_meet = has_position && position.generation == me->generation && position.lsn > 0 &&
-		position.lsn > reader.base;
+		position.lsn > reader.base && !ordflow_copy_is_position(&position);
 	return true;
 }
 
@@ -352,7 +368,8 @@ stop_by_gap(const char *problem)
 	SPI_finish();
 	commit();
 	ordflow_decoder_reload();
-	look_again = true;
+	look_again = was_stopped = true;
+	connected = false;
 	go_back();
 }
 
@@ -462,8 +479,21 @@ forget_routes(void)
 	emit_route = NULL;
 }
 
+static Route *
+find_route(int64 sync_id)
+{
+	ListCell   *cell;
+
+	if (sync_id == 0)
+		return emit_route;
+	foreach(cell, routes)
+		if (((Route *) lfirst(cell))->sync->sync_id == sync_id)
+			return lfirst(cell);
+	return NULL;
+}
+
 static void
-make_routes(void)
+make_routes(List *copies)
 {
 	MemoryContext before;
 	ListCell   *cell;
@@ -471,6 +501,8 @@ make_routes(void)
 	before = MemoryContextSwitchTo(config_memory);
 	foreach(cell, syncs)
 		routes = lappend(routes, ordflow_route_make(lfirst(cell), sink, config_memory));
+	foreach(cell, copies)
+		find_route(((Copy *) lfirst(cell))->sync_id)->copy = lfirst(cell);
 	if (sink != NULL)
 		emit_route = ordflow_route_of_emit(sink, config_memory);
 	MemoryContextSwitchTo(before);
@@ -491,6 +523,7 @@ static bool
 read_config(void)
 {
 	MemoryContext before;
+	List	   *copies = NIL;
 	ListCell   *cell;
 
 	forget_routes();
@@ -504,13 +537,14 @@ read_config(void)
 	foreach(cell, me != NULL ? ordflow_sync_definitions() : NIL)
 		if (((SyncDefinition *) lfirst(cell))->delivery_id == my_id)
 			syncs = lappend(syncs, lfirst(cell));
+	copies = ordflow_copies_load(syncs);
 	MemoryContextSwitchTo(before);
 	SPI_finish();
 	if (me == NULL)
 		return false;
 	if (syncs != NIL || !is_over() || target_is_there())
 		load_server();
-	make_routes();
+	make_routes(copies);
 	ordflow_letters_wake(syncs);
 	ordflow_letters_load(syncs);
 	return true;
@@ -671,6 +705,8 @@ connect_target(void)
 	was_stopped = false;
 	passed = position;
 	saved = position;
+	streamed = InvalidXLogRecPtr;
+	must_settle = true;
 	stop_reading();
 	return true;
 }
@@ -823,19 +859,6 @@ refused(Route *route, const SinkItem *item, const char *sqlstate, const char *me
 
 /* ---- making items ---- */
 
-static Route *
-find_route(int64 sync_id)
-{
-	ListCell   *cell;
-
-	if (sync_id == 0)
-		return emit_route;
-	foreach(cell, routes)
-		if (((Route *) lfirst(cell))->sync->sync_id == sync_id)
-			return lfirst(cell);
-	return NULL;
-}
-
 /* Those that are done already, that wait, or that stand behind a letter do not go out. */
 static void
 sort_out(Route *route, int from)
@@ -909,6 +932,8 @@ make_items(WireChange *wire)
 		current_at.part = i * SYNC_PARTS;
 		if (route == NULL || is_done(route))
 			continue;
+		if (route->copy != NULL && ordflow_copy_holds(route->copy, transaction.xid))
+			continue;
 		current_route = route;
 		if (wire->too_large)
 		{
@@ -981,6 +1006,35 @@ meets_position(void)
 	return false;
 }
 
+static void
+note_unseen(TransactionId xid)
+{
+	if (nunseen == unseen_size)
+	{
+		unseen_size = Max(64, unseen_size * 2);
+		unseen = unseen == NULL ?
+			MemoryContextAlloc(TopMemoryContext, unseen_size * sizeof(TransactionId)) :
+			repalloc_huge(unseen, unseen_size * sizeof(TransactionId));
+	}
+	unseen[nunseen++] = xid;
+}
+
+/* The first whose rows are still to be copied; NULL: there is none. */
+static Route *
+find_copying(void)
+{
+	ListCell   *cell;
+
+	foreach(cell, routes)
+	{
+		Route	   *route = lfirst(cell);
+
+		if (route->copy != NULL && !route->sync->paused)
+			return route;
+	}
+	return NULL;
+}
+
 /* How many rows a batch may have. */
 static int
 batch_max(void)
@@ -1015,6 +1069,8 @@ read_batch(SpoolEnd end)
 		{
 			memcpy(&transaction, data, sizeof(transaction));
 			in_source_transaction = true;
+			if (find_copying() != NULL)
+				note_unseen(transaction.xid);
 			if (!meets_position())
 				return false;
 		}
@@ -1446,12 +1502,23 @@ save(void)
 		ordflow_spool_release(&reader, done_segment);
 }
 
-/* Up to where may be read, which is up to that commit. */
+/*
+ * Up to where may be read, which is up to that commit; what committed before decoded is not behind
+ * it.
+ */
 static SpoolEnd
-readable(XLogRecPtr *spooled)
+readable(XLogRecPtr *decoded, XLogRecPtr *spooled)
 {
 	SpoolEnd	end;
+	DecoderShared *decoder = ordflow_decoder_shared(false);
 
+	*decoded = InvalidXLogRecPtr;
+	if (decoder != NULL)
+	{
+		SpinLockAcquire(&decoder->mutex);
+		*decoded = decoder->decoded;
+		SpinLockRelease(&decoder->mutex);
+	}
 	SpinLockAcquire(&shared->mutex);
 	end = shared->end;
 	*spooled = shared->spooled;
@@ -1459,14 +1526,29 @@ readable(XLogRecPtr *spooled)
 	return end;
 }
 
+/* Have the syncs been read anew by the decoder? */
+static bool
+has_news(void)
+{
+	DecoderShared *decoder = ordflow_decoder_shared(false);
+
+	return decoder != NULL && decoder->looked != looked;
+}
+
 /* True: something was read. */
 static bool
 deliver(void)
 {
 	MemoryContext before = MemoryContextSwitchTo(batch_memory);
+	XLogRecPtr	decoded;
 	XLogRecPtr	spooled;
-	bool		any = read_batch(readable(&spooled));
+	SpoolEnd	end = readable(&decoded, &spooled);
+	bool		any;
 
+	/* what lies before the end may be of a sync that we have not heard of */
+	if (has_news())
+		return true;
+	any = read_batch(end);
 	if (any && !look_again && sink == NULL)
 		apply_to_tables();
 	else if (any && !look_again)
@@ -1475,8 +1557,25 @@ deliver(void)
 	if (!any && must_meet)
 		tell_problem("waits for the place in the WAL that the target has", NULL, false, 0);
 	else if (!any && !look_again && !in_source_transaction)
+	{
 		passed.lsn = Max(passed.lsn, spooled);
+		streamed = Max(streamed, decoded);
+	}
 	return any;
+}
+
+static void
+take_failure(ErrorData *error)
+{
+	Route	   *route = current_route;
+	const Change *change = current_change;
+	const SinkItem *item = current_item;
+
+	current_route = NULL;
+	current_change = NULL;
+	current_item = NULL;
+	MemoryContextSwitchTo(batch_memory);
+	failed(error, route, change, item);
 }
 
 /* With errors of expressions and table targets taken. */
@@ -1496,17 +1595,7 @@ deliver_safely(void)
 	}
 	PG_END_TRY();
 	if (error != NULL)
-	{
-		Route	   *route = current_route;
-		const Change *change = current_change;
-		const SinkItem *item = current_item;
-
-		current_route = NULL;
-		current_change = NULL;
-		current_item = NULL;
-		MemoryContextSwitchTo(batch_memory);
-		failed(error, route, change, item);
-	}
+		take_failure(error);
 	return any;
 }
 
@@ -1526,6 +1615,330 @@ keep_rate(int64 before)
 	}
 	if (rate != 0 && n > 0 && !in_source_transaction)
 		rest_until(GetCurrentTimestamp() + n * USECS_PER_SEC / rate);
+}
+
+/* ---- copies ---- */
+
+/* Is all that was streamed seen by everybody? */
+static bool
+is_quiet(void)
+{
+	int			n = 0;
+
+	for (int i = 0; i < nunseen; i++)
+		if (TransactionIdIsInProgress(unseen[i]))
+			unseen[n++] = unseen[i];
+	nunseen = n;
+	return n == 0;
+}
+
+static bool
+has_streamed(XLogRecPtr lsn)
+{
+	return streamed >= lsn || (passed.generation == me->generation && passed.lsn >= lsn);
+}
+
+/* All that commits from now on is behind it, and all that was streamed is not. */
+static XLogRecPtr
+streamed_place(void)
+{
+	XLogRecPtr	lsn = passed.generation == me->generation ? passed.lsn : InvalidXLogRecPtr;
+
+	/* a record may begin where the last one that was decoded ends */
+	return streamed > MAXIMUM_ALIGNOF ? Max(lsn, streamed - MAXIMUM_ALIGNOF) : lsn;
+}
+
+/* Of a round that is being read. */
+static bool
+take_copied(Route *route, const Change *change, uint64 place, bool is_too_large)
+{
+	static Change taken;		/* current_change points to it, also after an error */
+	int			max = batch_max();
+	int			before = items.n;
+
+	taken = *change;
+	current_at = ordflow_copy_position(route->copy, me->generation, place);
+	current_change = &taken;
+	if (is_done(route))
+		return true;
+	current_route = route;
+	if (is_too_large)
+		too_large(route, &taken);
+	else
+	{
+		ordflow_route_change(route, &taken, &current_at, &items);
+		sort_out(route, before);
+	}
+	current_route = NULL;
+	current_change = NULL;
+	return items.n + list_length(diverted) < max && items.bytes < SINK_BYTES_MAX;
+}
+
+/* What was read of the round is done with. */
+static void
+copied(const SinkPosition *to)
+{
+	position = *to;
+	has_position = true;
+	count_items(items.n);
+	items = (ItemList) {0};
+	diverted = NIL;
+	has_letters = false;
+	MemoryContextReset(batch_memory);
+	recovered();
+}
+
+/* In the transaction that was read in, which is committed; is_end: of the round. */
+static void
+copy_to_table(Copy *copy, const SinkPosition *to, bool is_end)
+{
+	for (int i = 0; i < items.n; i++)
+	{
+		current_route = route_of(&items.items[i]);
+		current_item = &items.items[i];
+		ordflow_table_apply(current_route, &items.items[i]);
+		current_item = NULL;
+		current_route = NULL;
+	}
+	write_letters();
+	if (is_end)
+		ordflow_copy_end_round(copy);
+	write_position(to);
+	commit();
+	note_letters();
+	nmessages = 0;
+	saved = *to;
+	remember_sent(to);
+	copied(to);
+}
+
+/* One that is refused is told by its key: what the row is then is sent again. */
+static void
+copy_refused(Route *route, const SinkResult *result)
+{
+	SinkItem   *item = &items.items[Max(result->rejected, 0)];
+
+	round_again = true;
+	if (result->rejected < 0 && items.n > 1 && !one_by_one)
+	{
+		one_by_one = true;
+		go_back();
+		return;
+	}
+	if (route->sink.shape != SHAPE_EVENT && item->key != NULL)
+	{
+		item->op = SINK_PUT;
+		item->body = ITEM_REFETCH;
+		item->body_length = strlen(ITEM_REFETCH);
+		item->nfields = 0;
+	}
+	refused(route, item, NULL, result->error.message, result->error.hint);
+}
+
+/* Outside of any transaction; goes_on: the target's transaction does.  False: not now. */
+static bool
+copy_to_sink(Route *route, const SinkPosition *to, bool goes_on, bool was_open)
+{
+	SinkBatch	batch = {.n = items.n,.items = items.items,.was_empty = !has_position,
+	.from = position,.to = *to,.goes_on = goes_on,.is_copy = route->copy->is_fresh};
+	SinkResult	result = {.rejected = -1};
+	SinkOutcome outcome = SINK_DONE;
+
+	if (diverted != NIL)
+	{
+		if (!begin())
+			return false;
+		write_letters();
+		commit();
+		note_letters();
+	}
+	if (items.n > 0 || was_open)
+	{
+		outcome = sink->apply(state, &batch, &result);
+		if (outcome == SINK_DONE && !goes_on && sink->flush != NULL &&
+			!sink->flush(state, &result.error))
+			outcome = SINK_RETRY;
+	}
+	else
+		batch.to = position;
+	if (outcome == SINK_DONE)
+	{
+		copied(&batch.to);
+		return true;
+	}
+	if (outcome == SINK_REJECT)
+		copy_refused(route, &result);
+	else if (outcome == SINK_MOVED)
+	{
+		connected = false;
+		go_back();
+	}
+	else
+	{
+		result.error.misconfigured = outcome == SINK_MISCONFIGURED;
+		retry_later(&result.error);
+	}
+	return false;
+}
+
+static void
+begin_copy_again(Route *route)
+{
+	char	   *reason = psprintf("%s was rewritten", get_rel_name(route->copy->table));
+
+	ordflow_copy_begin_again(route->copy, reason);
+	commit();
+	ereport(LOG,
+			errmsg("the copy of sync \"%s\" begins again: %s", route->sync->name, reason));
+}
+
+/* Whole, or as far as it goes: then it is read again, and what is there already is passed over. */
+static bool
+copy_round(Route *route)
+{
+	Copy	   *copy = route->copy;
+	bool		whole = sink != NULL && (sink->flags & SINK_TRANSACTIONS) && !one_by_one;
+	bool		open = false;
+	CopyRead	read = COPY_READ_SOME;
+
+	while (read == COPY_READ_SOME && !ordflow_worker_leaving())
+	{
+		SinkPosition to;
+
+		if (!begin())
+			return false;
+		read = ordflow_copy_read(copy, route, take_copied);
+		if (read == COPY_READ_REWRITTEN)
+		{
+			begin_copy_again(route);
+			return true;
+		}
+		if (read == COPY_READ_NOT_NOW)
+		{
+			commit();
+			return false;
+		}
+		to = items.n > 0 && read == COPY_READ_SOME ? items.items[items.n - 1].at :
+			ordflow_copy_position(copy, me->generation, COPY_PLACE_LAST);
+		if (sink == NULL)
+		{
+			copy_to_table(copy, &to, read == COPY_READ_ALL);
+			continue;
+		}
+		commit();
+		if (!copy_to_sink(route, &to, whole && read == COPY_READ_SOME, open))
+			return true;
+		open = whole && read == COPY_READ_SOME;
+	}
+	if (read != COPY_READ_ALL)
+		return true;
+	one_by_one = false;
+	if (sink == NULL)
+	{
+		must_settle = false;
+		return true;
+	}
+	if (!begin())
+		return true;
+	ordflow_copy_end_round(copy);
+	if (has_position)
+		write_position(&position);
+	commit();
+	must_settle = false;
+	nmessages = 0;
+	saved = position;
+	if (has_position)
+		remember_sent(&position);
+	return true;
+}
+
+/* False: not now. */
+static bool
+settle_rounds(void)
+{
+	ListCell   *cell;
+
+	if (!must_settle)
+		return true;
+	if (!begin())
+		return false;
+	foreach(cell, routes)
+	{
+		Copy	   *begun = ((Route *) lfirst(cell))->copy;
+
+		if (begun != NULL && begun->phase == COPY_COPYING)
+			ordflow_copy_cut_round(begun, &position);
+	}
+	commit();
+	must_settle = false;
+	return true;
+}
+
+/* True: something was done. */
+static bool
+copy(Route *route)
+{
+	Copy	   *copying = route->copy;
+	SinkPosition none = {0};
+	CopyRound	round;
+	bool		done = true;
+
+	if (!is_quiet() || (copying->phase == COPY_FOLLOWING && !has_streamed(copying->lsn)) ||
+		(copying->phase == COPY_COPYING && !copying->is_fresh && !has_streamed(copying->lsn)))
+		return false;
+	if (!begin())
+		return false;
+	if (copying->phase == COPY_WAITING)
+		done = ordflow_copy_begin(copying, route);
+	else if (copying->phase == COPY_FOLLOWING)
+	{
+		ordflow_copy_done(copying);
+		route->copy = NULL;
+	}
+	else
+	{
+		round = ordflow_copy_start_round(copying, has_position &&
+										 position.generation == me->generation ?
+										 &position : &none, streamed_place());
+		commit();
+		must_settle |= round == COPY_ROUND_BEGUN;
+		if (round == COPY_ROUND_BEGUN)
+			done = copy_round(route);
+		else
+			done = round == COPY_ROUND_LAST;
+	}
+	commit();
+	return done;
+}
+
+/* With errors of expressions and table targets taken. */
+static bool
+copy_safely(Route *route)
+{
+	ErrorData  *volatile error = NULL;
+	volatile bool any = true;
+	TimestampTz began = GetCurrentTimestamp();
+	TimestampTz ended;
+
+	round_again = false;
+	PG_TRY();
+	{
+		any = copy(route);
+	}
+	PG_CATCH();
+	{
+		error = take_error();
+	}
+	PG_END_TRY();
+	if (error != NULL)
+	{
+		take_failure(error);
+		round_again = must_settle && !route->sync->paused;
+	}
+	/* the stream has as much of the time as the copy */
+	ended = GetCurrentTimestamp();
+	copy_at = ended + (ended - began);
+	return any;
 }
 
 /* Reads the syncs where they have changed; false: it is over. */
@@ -1585,14 +1998,96 @@ look(void)
 	return there && !over;
 }
 
+/* ---- after a gap ---- */
+
+/* Messages of emit(), and events, cannot be read from anywhere again. */
+static bool
+can_copy_again(void)
+{
+	ListCell   *cell;
+
+	foreach(cell, routes)
+	{
+		Route	   *route = lfirst(cell);
+
+		if (!route->options->copy || route->sink.shape == SHAPE_EVENT)
+			return false;
+	}
+	return routes != NIL;
+}
+
+static Statement copy_all_again = {
+	.sql = "WITH delivery AS (UPDATE ordflow.sync_deliveries SET stopped = false, problem = NULL "
+	"WHERE delivery_id = $1 AND stopped AND NOT emits RETURNING delivery_id) "
+	"INSERT INTO ordflow.sync_copies AS c (sync_id, is_fresh, reason) "
+	"SELECT sync_id, false, $3 FROM delivery, pg_catalog.unnest($2) AS sync_id "
+	"ON CONFLICT (sync_id) DO UPDATE SET phase = 'waiting', is_fresh = false, filter = NULL, "
+	"snapshot = NULL, lsn = NULL, restarts = c.restarts + 1, reason = excluded.reason, "
+	"finished_at = NULL",
+	.nargs = 3,
+	.argtypes = {INT8OID, INT8ARRAYOID, TEXTOID}
+};
+
+/* What the gap holds is copied instead, now that the target is there; false: it cannot be. */
+static bool
+copy_again(void)
+{
+	Datum		values[3] = {Int64GetDatum(my_id)};
+	int64	   *ids = palloc(list_length(routes) * sizeof(int64));
+	ModuleError error = {0};
+	uint64		n;
+	ListCell   *cell;
+
+	if (!can_copy_again())
+		return false;
+	if (sink != NULL && !sink->connect(state, &error))
+	{
+		retry_later(&error);
+		return true;
+	}
+	if (!begin())
+		return true;
+	foreach(cell, routes)
+		ids[foreach_current_index(cell)] = ((Route *) lfirst(cell))->sync->sync_id;
+	values[1] = ordflow_int8_array(ids, list_length(routes));
+	values[2] = CStringGetTextDatum(me->problem);
+	SPI_connect();
+	n = ordflow_execute(&copy_all_again, values, NULL);
+	SPI_finish();
+	commit();
+	if (n == 0)
+		return false;
+	ereport(LOG,
+			errmsg("delivery %s of ordflow copies its sources again: %s",
+				   ordflow_delivery_name(me), me->problem));
+	ordflow_decoder_reload();
+	look_again = was_stopped = true;
+	connected = false;
+	return true;
+}
+
+static long
+idle_ms(const Route *copying)
+{
+	if (copying != NULL)
+		return COPY_IDLE_MS;
+	if (has_position && (nmessages > 0 || sink_position_compare(&saved, &position) != 0))
+		return Max(1, (save_at - GetCurrentTimestamp()) / 1000);
+	return IDLE_MS;
+}
+
 static void
 turn(void)
 {
 	int64		before = shared->items;
+	Route	   *route;
+	bool		any;
 
 	if (me->stopped)
 	{
 		was_stopped = true;
+		if (copy_again())
+			return;
 		tell_problem(me->problem, "SELECT ordflow.resume_sync(name) goes on with the present.",
 					 true, 0);
 		wait_for_something(IDLE_MS);
@@ -1611,7 +2106,16 @@ turn(void)
 		wait_for_something(1000);
 		return;
 	}
-	if (deliver_safely())
+	route = find_copying();
+	round_again &= route != NULL && connected && !look_again;
+	if (!round_again && !settle_rounds())
+		return;
+	any = !round_again && deliver_safely();
+	route = find_copying();
+	if (route != NULL && connected && !look_again && !in_source_transaction && !in_transaction &&
+		!must_meet && (!any || round_again || GetCurrentTimestamp() >= copy_at))
+		any |= copy_safely(route);
+	if (any)
 	{
 		keep_rate(before);
 		save();
@@ -1622,9 +2126,7 @@ turn(void)
 	save();
 	take_invalidations();
 	ordflow_companion_idle(true);
-	wait_for_something(has_position && (nmessages > 0 ||
-										sink_position_compare(&saved, &position) != 0) ?
-					   Max(1, (save_at - GetCurrentTimestamp()) / 1000) : IDLE_MS);
+	wait_for_something(idle_ms(route));
 	ordflow_companion_idle(false);
 }
 

@@ -834,7 +834,8 @@ ordflow_route_needs_sql(Route *route, const Change *change)
 	if (change->op != CHANGE_UPDATE || !has_unchanged(change->relation, change->values))
 		return false;
 	return route->is_table || route->sink.shape == SHAPE_DOCUMENT ||
-		(route->sink.shape == SHAPE_FIELDS && moves_key(change->relation, change));
+		(route->sink.shape == SHAPE_FIELDS &&
+		 (route->copy != NULL || moves_key(change->relation, change)));
 }
 
 /* With what the WAL does not tell, where it matters; false: the row is gone already. */

@@ -205,12 +205,13 @@ is_durable(const SyncDefinition *sync, XLogRecPtr lsn)
 
 static Statement count_waiting = {
 	.sql = "SELECT EXISTS (SELECT FROM ordflow.sync_letters "
-	"WHERE sync_id = $1 AND state IN ('waiting', 'replay'))",
+	"WHERE sync_id = $1 AND state IN ('waiting', 'replay')) "
+	"OR EXISTS (SELECT FROM ordflow.sync_copies WHERE sync_id = $1 AND phase <> 'done')",
 	.nargs = 1,
 	.argtypes = {INT8OID}
 };
 
-/* What was kept while it was paused is not sent yet. */
+/* What was kept while it was paused, or is to be copied, is not sent yet. */
 static bool
 has_waiting(const SyncDefinition *sync)
 {
