@@ -299,7 +299,7 @@ ordflow_copies_load(List *syncs)
 
 /* The tables that rows of the source lie in, locked; false: somebody is in the way. */
 static bool
-lock_tables(Oid source, List **relations)
+open_tables(Oid source, List **relations)
 {
 	List	   *relids = list_make1_oid(source);
 	ListCell   *cell;
@@ -342,6 +342,15 @@ write_places(Copy *copy, List *relations)
 	}
 }
 
+static void
+close_tables(List *relations)
+{
+	ListCell   *cell;
+
+	foreach(cell, relations)
+		relation_close(lfirst(cell), NoLock);
+}
+
 bool
 ordflow_copy_begin(Copy *copy, Route *route)
 {
@@ -353,17 +362,25 @@ ordflow_copy_begin(Copy *copy, Route *route)
 	char	   *text;
 
 	/* whoever rewrites one of them has ended, and is seen */
-	if (!lock_tables(route->sync->source, &relations))
+	if (!open_tables(route->sync->source, &relations))
+	{
+		close_tables(relations);
 		return false;
+	}
 	snapshot = GetLatestSnapshot();
 	if (snapshot->suboverflowed || is_between(snapshot))
-		return false;			/* not all who are in progress are known */
+	{
+		/* not all who are in progress are known */
+		close_tables(relations);
+		return false;
+	}
 	text = print_snapshot(snapshot);
 	copy->lsn = GetXLogInsertRecPtr();
 	values[1] = CStringGetTextDatum(text);
 	values[2] = LSNGetDatum(copy->lsn);
 	SPI_connect();
 	write_places(copy, relations);
+	close_tables(relations);
 	ordflow_execute(&write_beginning, values, NULL);
 	SPI_finish();
 	before = MemoryContextSwitchTo(context);

@@ -1784,7 +1784,10 @@ copy_to_sink(Route *route, const SinkPosition *to, bool goes_on, bool was_open)
 static void
 begin_copy_again(Route *route)
 {
-	char	   *reason = psprintf("%s was rewritten", get_rel_name(route->copy->table));
+	Oid			table = route->copy->table;
+	char	   *reason = psprintf("%s.%s was rewritten",
+								  get_namespace_name(get_rel_namespace(table)),
+								  get_rel_name(table));
 
 	ordflow_copy_begin_again(route->copy, reason);
 	commit();
@@ -2113,7 +2116,7 @@ turn(void)
 	any = !round_again && deliver_safely();
 	route = find_copying();
 	if (route != NULL && connected && !look_again && !in_source_transaction && !in_transaction &&
-		!must_meet && (!any || round_again || GetCurrentTimestamp() >= copy_at))
+		(round_again || (!must_meet && (!any || GetCurrentTimestamp() >= copy_at))))
 		any |= copy_safely(route);
 	if (any)
 	{

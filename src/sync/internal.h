@@ -125,7 +125,7 @@ typedef struct SyncOptions
  */
 extern SyncOptions *ordflow_sync_options(Jsonb *options, const Sink *sink, const char *mode);
 
-/* Raises 22023, or 42601, where the option's text is not one SQL expression. */
+/* Raises 42601 where the option's text is not one SQL expression. */
 extern void ordflow_sync_expression(const char *option, const char *expression);
 
 /* ---- shared.c ---- */

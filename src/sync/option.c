@@ -77,14 +77,14 @@ bad_value(const char *name, const char *what)
 }
 
 /*
- * Is it one expression?  It will stand in parentheses in a query.  Names are looked up there.
+ * Is it one expression?  It will stand in parentheses in a query, a line of their own closing them;
+ * so it is parsed without.  Names are looked up there.
  */
 void
 ordflow_sync_expression(const char *option, const char *expression)
 {
-	List	   *parsed = raw_parser(psprintf("SELECT (%s\n)", expression), RAW_PARSE_DEFAULT);
-	SelectStmt *select = linitial_node(RawStmt, parsed)->stmt != NULL ?
-		(SelectStmt *) linitial_node(RawStmt, parsed)->stmt : NULL;
+	List	   *parsed = raw_parser(psprintf("SELECT %s", expression), RAW_PARSE_DEFAULT);
+	SelectStmt *select = (SelectStmt *) linitial_node(RawStmt, parsed)->stmt;
 
 	if (list_length(parsed) == 1 && IsA(select, SelectStmt) && select->op == SETOP_NONE &&
 		list_length(select->targetList) == 1 && select->distinctClause == NIL &&
@@ -95,7 +95,7 @@ ordflow_sync_expression(const char *option, const char *expression)
 		linitial_node(ResTarget, select->targetList)->name == NULL)
 		return;
 	ereport(ERROR,
-			errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			errcode(ERRCODE_SYNTAX_ERROR),
 			errmsg("option \"%s\" is not one expression: %s", option, expression));
 }
 

@@ -334,8 +334,8 @@ plan_query(Route *route, RouteShape *shape)
 	appendStringInfoString(&sql, "SELECT ");
 	for (int i = 0; i < options->ncolumns; i++)
 		if (shape->from[i] < 0)
-			appendStringInfo(&sql, "(%s)::pg_catalog.text, ", options->expressions[i]);
-	appendStringInfo(&sql, "(%s)::pg_catalog.bool FROM (SELECT ",
+			appendStringInfo(&sql, "(%s\n)::pg_catalog.text, ", options->expressions[i]);
+	appendStringInfo(&sql, "(%s\n)::pg_catalog.bool FROM (SELECT ",
 					 options->filter ? options->filter : "true");
 	for (int i = 0; i < source->ncolumns; i++)
 	{

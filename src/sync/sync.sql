@@ -172,7 +172,7 @@ CREATE FUNCTION ordflow.resync(name text, filter text DEFAULT NULL)
 RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'ordflow_resync';
 COMMENT ON FUNCTION ordflow.resync(text, text) IS
-'Has the rows of the source sent again, those alone that filter (SQL over the source''s columns) lets pass, while the stream goes on: none of them goes back to what it was. What is at the target and not in the source stays: see repair_sync(). Returns at once: see ordflow.sync_progress. Of a stream each row is one more message. Raises 0A000 for mode dual_write, 22023 for a bad filter, 42501, 55006 while a copy of the sync is going on, OF004.';
+'Has the rows of the source sent again, those alone that filter (SQL over the source''s columns) lets pass, while the stream goes on: none of them goes back to what it was. What is at the target and not in the source stays: see repair_sync(). Returns at once: see ordflow.sync_progress. Of a stream each row is one more message. Raises 0A000 for mode dual_write, 42501, 42601, 42703 and 42804 for a bad filter, 55006 while a copy of the sync is going on, OF004.';
 
 CREATE FUNCTION ordflow.replay_dead_letters(name text)
 RETURNS bigint LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
