@@ -848,6 +848,15 @@ refused(Route *route, const SinkItem *item, const char *sqlstate, const char *me
 	{
 		SinkItem	copy = *item;
 
+		/* the stream may have told more of a row that is copied: then what it is is sent again */
+		if (ordflow_copy_is_position(&item->at) && route->sink.shape != SHAPE_EVENT &&
+			item->key != NULL)
+		{
+			copy.op = SINK_PUT;
+			copy.body = ITEM_REFETCH;
+			copy.body_length = strlen(ITEM_REFETCH);
+			copy.nfields = 0;
+		}
 		/* both lie in what is reset at the end of the batch, after this */
 		put_aside(route, &copy, route->sync->paused ? "waiting" : "dead", sqlstate, message);
 		return;
@@ -1712,11 +1721,10 @@ copy_to_table(Copy *copy, const SinkPosition *to, bool is_end)
 	copied(to);
 }
 
-/* One that is refused is told by its key: what the row is then is sent again. */
 static void
 copy_refused(Route *route, const SinkResult *result)
 {
-	SinkItem   *item = &items.items[Max(result->rejected, 0)];
+	const SinkItem *item = &items.items[Max(result->rejected, 0)];
 
 	round_again = true;
 	if (result->rejected < 0 && items.n > 1 && !one_by_one)
@@ -1724,13 +1732,6 @@ copy_refused(Route *route, const SinkResult *result)
 		one_by_one = true;
 		go_back();
 		return;
-	}
-	if (route->sink.shape != SHAPE_EVENT && item->key != NULL)
-	{
-		item->op = SINK_PUT;
-		item->body = ITEM_REFETCH;
-		item->body_length = strlen(ITEM_REFETCH);
-		item->nfields = 0;
 	}
 	refused(route, item, NULL, result->error.message, result->error.hint);
 }
