@@ -322,15 +322,20 @@ start_reading(void)
 	done_segment = reader.first;
 	must_meet = has_position && position.generation == me->generation && position.lsn > 0 &&
 		position.lsn > reader.base;
-	return true;
+	/* of a former generation: the decoder has not begun the new one yet */
+	if (reader.generation != me->generation)
+		stop_reading();
+	return reading;
 }
 
 /* ---- stopping by a gap ---- */
 
 static Statement note_gap = {
-	.sql = "UPDATE ordflow.sync_deliveries d SET problem = $2, stopped = EXISTS ("
-	"SELECT FROM ordflow.syncs s WHERE s.role = d.role AND s.server IS NOT DISTINCT FROM d.server), "
-	"generation = greatest(generation, $3) + 1, backlog = true, sent = NULL, released = NULL "
+	.sql = "UPDATE ordflow.sync_deliveries d SET problem = CASE WHEN n.any THEN $2 END, "
+	"stopped = n.any, generation = greatest(generation, $3) + 1, backlog = true, sent = NULL, "
+	"released = NULL FROM (SELECT EXISTS (SELECT FROM ordflow.syncs s JOIN "
+	"ordflow.sync_deliveries o ON o.role = s.role AND o.server IS NOT DISTINCT FROM s.server "
+	"WHERE o.delivery_id = $1 AND s.mode = 'cdc') AS any) AS n "
 	"WHERE delivery_id = $1 AND NOT stopped",
 	.nargs = 3,
 	.argtypes = {INT8OID, TEXTOID, INT8OID}
@@ -352,7 +357,8 @@ stop_by_gap(const char *problem)
 	SPI_finish();
 	commit();
 	ordflow_decoder_reload();
-	look_again = true;
+	look_again = was_stopped = true;
+	connected = false;
 	go_back();
 }
 
@@ -623,18 +629,25 @@ position_of_row(void)
 static bool
 ask_position(ModuleError *error)
 {
-	SinkPosition known;
+	SinkPosition known = {0};
+	SinkPosition seen = position;
 
 	if (sink == NULL || !(sink->flags & SINK_KEEPS_POSITION))
 	{
 		position_of_row();
 		return true;
 	}
+	/* our row may not say yet what this process has seen there */
+	if (!has_position || seen.generation != me->generation)
+		memset(&seen, 0, sizeof(seen));
 	memset(&position, 0, sizeof(position));
 	if (!sink->position(state, &position, &has_position, error))
 		return false;
 	if (me->sent != NULL && sink_position_parse(me->sent, &known) &&
-		(!has_position || sink_position_compare(&position, &known) < 0))
+		sink_position_compare(&seen, &known) < 0)
+		seen = known;
+	if (seen.generation > 0 &&
+		(!has_position || sink_position_compare(&position, &seen) < 0))
 	{
 		stop_by_gap("the target has lost what was delivered: it was emptied, or put back in time");
 		return true;
@@ -711,7 +724,7 @@ write_letters(void)
 		Diverted   *entry = lfirst(cell);
 
 		if (entry->item.op == SINK_TRUNCATE && entry->state == NULL)
-			ordflow_letters_forget(entry->route->sync->sync_id);
+			ordflow_letters_forget(entry->route->sync->sync_id, &entry->item.at);
 		else
 			ordflow_letter_put(entry->route->sync, &entry->item, entry->state, entry->sqlstate,
 							   entry->message);
@@ -939,6 +952,14 @@ note_message(const Change *change)
 	messages[nmessages++] = pg_strtoint64(change->values[0].text);
 }
 
+/* Of the position's own transaction: nothing of such a change is made anew. */
+static bool
+is_behind(const WireChange *wire)
+{
+	return has_position && me->generation == position.generation &&
+		transaction.commit_lsn == position.lsn && wire->place < position.ordinal;
+}
+
 /* True: of this transaction something is still to be done. */
 static bool
 is_news(void)
@@ -962,7 +983,7 @@ read_change(const char *data, Size length)
 	wire.change.relation = relations[wire.relation];
 	if (wire.nsyncs > 0 && wire.sync_ids[0] == 0 && wire.change.values != NULL)
 		note_message(&wire.change);
-	if (is_news())
+	if (is_news() && !is_behind(&wire))
 		make_items(&wire);
 	passed = (SinkPosition) {me->generation, transaction.commit_lsn, wire.place, PG_UINT32_MAX};
 	return true;
@@ -1593,6 +1614,7 @@ turn(void)
 	if (me->stopped)
 	{
 		was_stopped = true;
+		connected = false;
 		tell_problem(me->problem, "SELECT ordflow.resume_sync(name) goes on with the present.",
 					 true, 0);
 		wait_for_something(IDLE_MS);

@@ -465,9 +465,9 @@ typedef struct Letter
 	SinkItem	item;			/* without route */
 } Letter;
 
-/* Is there any?  In a transaction: the dead ones of a sync, and what queues behind them, go. */
+/* Is there any?  In a transaction: those of a sync go that are of before that place. */
 extern bool ordflow_letters_any(void);
-extern void ordflow_letters_forget(int64 sync_id);
+extern void ordflow_letters_forget(int64 sync_id, const SinkPosition *at);
 
 /* In a transaction: what nothing keeps from being sent any more is to be sent. */
 extern void ordflow_letters_wake(List *syncs);

@@ -243,19 +243,24 @@ ordflow_letters_any(void)
 	return there != NULL && hash_get_num_entries(there) > 0;
 }
 
+/* What came later is met with before the TRUNCATE is sent where it was tried already. */
 static Statement delete_letters = {
-	.sql = "DELETE FROM ordflow.sync_letters WHERE sync_id = $1 AND state IN ('dead', 'parked')",
-	.nargs = 1,
-	.argtypes = {INT8OID}
+	.sql = "DELETE FROM ordflow.sync_letters WHERE sync_id = $1 AND NOT ("
+	"pg_catalog.split_part(position, '-', 1) OPERATOR(pg_catalog.=) "
+	"pg_catalog.split_part($2, '-', 1) "
+	"AND pg_catalog.string_to_array(position, '-')::pg_catalog.numeric[] OPERATOR(pg_catalog.>) "
+	"pg_catalog.string_to_array($2, '-')::pg_catalog.numeric[])",
+	.nargs = 2,
+	.argtypes = {INT8OID, TEXTOID}
 };
 
 void
-ordflow_letters_forget(int64 sync_id)
+ordflow_letters_forget(int64 sync_id, const SinkPosition *at)
 {
-	Datum		id = Int64GetDatum(sync_id);
+	Datum		values[2] = {Int64GetDatum(sync_id), CStringGetTextDatum(position_text(at))};
 
 	SPI_connect();
-	ordflow_execute(&delete_letters, &id, NULL);
+	ordflow_execute(&delete_letters, values, NULL);
 	SPI_finish();
 }
 
