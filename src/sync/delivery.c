@@ -659,6 +659,19 @@ ask_position(ModuleError *error)
 	return true;
 }
 
+/* Before anything is sent, the position tells whether a message is there that was sent again. */
+static bool
+settle_replays(void)
+{
+	if (sink == NULL || syncs == NIL)
+		return true;
+	if (!begin())
+		return false;
+	ordflow_letters_settle(syncs, &position);
+	commit();
+	return true;
+}
+
 static bool
 connect_target(void)
 {
@@ -676,7 +689,7 @@ connect_target(void)
 		retry_later(&error);
 		return false;
 	}
-	if (me->stopped || look_again)
+	if (me->stopped || look_again || !settle_replays())
 		return false;
 	connected = true;
 	if (was_stopped)
@@ -764,12 +777,24 @@ is_schema_error(int sqlerrcode)
 		class == ERRCODE_TO_CATEGORY(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION);
 }
 
+/* In a transaction. */
+static void
+note_pause(Route *route, const char *problem)
+{
+	Datum		values[2] = {Int64GetDatum(route->sync->sync_id)};
+
+	values[1] = CStringGetTextDatum(problem);
+	SPI_connect();
+	ordflow_execute(&pause_by_problem, values, NULL);
+	SPI_finish();
+	route->sync->paused = true;
+	look_again = true;
+}
+
 /* The sync alone stops: its changes wait as letters until somebody resumes it. */
 static void
 pause_sync(Route *route, const char *problem)
 {
-	Datum		values[2] = {Int64GetDatum(route->sync->sync_id)};
-
 	ereport(WARNING,
 			errcode(ERRCODE_ORDFLOW_UNAVAILABLE),
 			errmsg("sync \"%s\" is paused: %s", route->sync->name, problem),
@@ -777,22 +802,18 @@ pause_sync(Route *route, const char *problem)
 					quote_literal_cstr(route->sync->name)));
 	if (!begin())
 		return;
-	values[1] = CStringGetTextDatum(problem);
-	SPI_connect();
-	ordflow_execute(&pause_by_problem, values, NULL);
-	SPI_finish();
+	note_pause(route, problem);
 	commit();
-	route->sync->paused = true;
 	go_back();
 }
 
-/* A letter of its own transaction; then everything is read again, past it. */
+/* Letters of their own transaction; then everything is read again, past them. */
 static void
-put_aside(Route *route, const SinkItem *item, const char *letter_state, const char *sqlstate,
-		  const char *message)
+put_aside(Route *route, const SinkItem *given, int n, const char *sqlstate, const char *message)
 {
 	diverted = NIL;
-	divert(route, item, letter_state, sqlstate, message);
+	for (int i = 0; i < n; i++)
+		divert(route, &given[i], route->sync->paused ? "waiting" : "dead", sqlstate, message);
 	if (!begin())
 		return;
 	write_letters();
@@ -812,9 +833,12 @@ route_of(const SinkItem *item)
 	return emit_route;
 }
 
-/* What cannot be sent, and why; sync_id 0 is of emit(): never put aside. */
+/*
+ * What cannot be sent, and why: one item, or what stands for one change; sync_id 0 is of emit():
+ * never put aside.  What comes behind a TRUNCATE would go with it, were that sent later.
+ */
 static void
-refused(Route *route, const SinkItem *item, const char *sqlstate, const char *message,
+refused(Route *route, const SinkItem *given, int n, const char *sqlstate, const char *message,
 		const char *hint)
 {
 	ModuleError error = {.misconfigured = true};
@@ -823,10 +847,11 @@ refused(Route *route, const SinkItem *item, const char *sqlstate, const char *me
 	if (route != NULL && route->sync->sync_id != 0 &&
 		(route->options->on_error != ON_ERROR_STOP || route->sync->paused))
 	{
-		SinkItem	copy = *item;
-
-		/* both lie in what is reset at the end of the batch, after this */
-		put_aside(route, &copy, route->sync->paused ? "waiting" : "dead", sqlstate, message);
+		/* all of it lies in what is reset at the end of the batch, after this */
+		if (given->op == SINK_TRUNCATE)
+			pause_sync(route, message);
+		else
+			put_aside(route, given, n, sqlstate, message);
 		return;
 	}
 	strlcpy(error.message, message, sizeof(error.message));
@@ -882,16 +907,14 @@ sort_out(Route *route, int from)
 	items.n = to;
 }
 
-static void
-too_large(Route *route, const Change *change)
+/* Whatever became of it, all of it is behind the position: no expression runs over it again. */
+static bool
+is_sent(void)
 {
-	int			before = items.n;
+	SinkPosition last = current_at;
 
-	ordflow_route_refetch_item(route, change, &current_at, &items);
-	if (!(has_position && sink_position_compare(&items.items[before].at, &position) <= 0))
-		divert(route, &items.items[before], "dead", "54000",
-			   psprintf("the row takes more than %d MB", SYNC_ROW_MAX / 1024 / 1024));
-	items.n = before;
+	last.part += SYNC_PARTS - 1;
+	return has_position && sink_position_compare(&last, &position) <= 0;
 }
 
 /* An expression failed on it before: there is a letter, and no item to sort out. */
@@ -920,14 +943,13 @@ make_items(WireChange *wire)
 
 		/* the same numbers whatever becomes of other syncs' items */
 		current_at.part = i * SYNC_PARTS;
-		if (route == NULL || is_done(route))
+		if (route == NULL || is_sent() || is_done(route))
 			continue;
 		current_route = route;
 		if (wire->too_large)
-		{
-			too_large(route, &wire->change);
-			continue;
-		}
+			ereport(ERROR,
+					errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+					errmsg("the row takes more than %d MB", SYNC_ROW_MAX / 1024 / 1024));
 		if (!in_transaction && ordflow_route_needs_sql(route, &wire->change) && !begin())
 			ereport(ERROR,
 					errcode(ERRCODE_ADMIN_SHUTDOWN),
@@ -950,14 +972,6 @@ note_message(const Change *change)
 			repalloc_huge(messages, messages_size * sizeof(int64));
 	}
 	messages[nmessages++] = pg_strtoint64(change->values[0].text);
-}
-
-/* Of the position's own transaction: nothing of such a change is made anew. */
-static bool
-is_behind(const WireChange *wire)
-{
-	return has_position && me->generation == position.generation &&
-		transaction.commit_lsn == position.lsn && wire->place < position.ordinal;
 }
 
 /* True: of this transaction something is still to be done. */
@@ -983,7 +997,7 @@ read_change(const char *data, Size length)
 	wire.change.relation = relations[wire.relation];
 	if (wire.nsyncs > 0 && wire.sync_ids[0] == 0 && wire.change.values != NULL)
 		note_message(&wire.change);
-	if (is_news() && !is_behind(&wire))
+	if (is_news())
 		make_items(&wire);
 	passed = (SinkPosition) {me->generation, transaction.commit_lsn, wire.place, PG_UINT32_MAX};
 	return true;
@@ -1161,7 +1175,7 @@ sink_refused(const SinkResult *result)
 		return;
 	}
 	item = &items.items[Max(result->rejected, 0)];
-	refused(route_of(item), item, NULL, result->error.message, result->error.hint);
+	refused(route_of(item), item, 1, NULL, result->error.message, result->error.hint);
 }
 
 /* Diverted ones are committed before; the target moves on from where it stands. */
@@ -1270,6 +1284,14 @@ is_passing(int sqlerrcode)
 		class == ERRCODE_TO_CATEGORY(ERRCODE_INTERNAL_ERROR);
 }
 
+/* Does the delivery wait for a person where that change fails? */
+static bool
+stops_at(const Route *route, const Change *change)
+{
+	return route != NULL && (change->op == CHANGE_TRUNCATE ||
+							 (route->options->on_error == ON_ERROR_STOP && !route->sync->paused));
+}
+
 /* The error has been taken; the transaction is gone, and what was read is read again. */
 static void
 failed(ErrorData *error, Route *route, const Change *change, const SinkItem *item)
@@ -1282,88 +1304,159 @@ failed(ErrorData *error, Route *route, const Change *change, const SinkItem *ite
 		is_schema_error(error->sqlerrcode))
 		pause_sync(route, error->message);
 	else if (route != NULL && item != NULL && !is_passing(error->sqlerrcode))
-		refused(route, item, sqlstate, error->message, error->hint);
-	else if (route != NULL && change != NULL && !is_passing(error->sqlerrcode))
+		refused(route, item, 1, sqlstate, error->message, error->hint);
+	else if (change != NULL && !one_by_one && stops_at(route, change))
+	{
+		/* what comes before it is sent */
+		one_by_one = true;
+		go_back();
+	}
+	else if (route != NULL && change != NULL && change->op != CHANGE_TRUNCATE &&
+			 !is_passing(error->sqlerrcode))
 	{
 		ItemList	list = {0};
 
 		ordflow_route_refetch_item(route, change, &current_at, &list);
-		refused(route, &list.items[0], sqlstate, error->message, error->hint);
+		refused(route, list.items, list.n, sqlstate, error->message, error->hint);
 	}
 	else
 	{
 		strlcpy(problem.message, error->message, sizeof(problem.message));
 		strlcpy(problem.hint, error->hint ? error->hint : "", sizeof(problem.hint));
+		problem.misconfigured = route != NULL && change != NULL && change->op == CHANGE_TRUNCATE;
 		retry_later(&problem);
 	}
 }
 
 /* ---- again ---- */
 
-/* False: something is in the way; it was told. */
+/* In a transaction.  What comes behind a TRUNCATE would go with it, were that sent later. */
+static void
+replay_refused(Route *route, const Letter *letter, const char *sqlstate, const char *message)
+{
+	replay_failed = true;
+	if (letter->item.op != SINK_TRUNCATE)
+		ordflow_letter_failed(letter->letter_id, sqlstate, message);
+	else if (route != NULL)
+		note_pause(route, message);
+}
+
+/*
+ * What is to be sent, in a transaction.  Where a change was skipped later ones have overtaken it:
+ * then the row is sent as it is.
+ */
+static void
+replay_items(Route *route, Letter *letter, const SinkPosition *at, ItemList *list)
+{
+	SinkItem	key = {.key = letter->item.key,.key_length = letter->item.key_length};
+	bool		overtaken = letter->was_refused && route->options->on_error == ON_ERROR_SKIP &&
+		route->options->nkeys == 0 && route->sink.shape != SHAPE_EVENT && key.key != NULL;
+
+	letter->item.route = &route->sink;
+	if (letter->refetch || overtaken)
+		ordflow_route_by_key(route, letter->refetch ? &letter->item : &key, at, list);
+	else
+		ordflow_items_add(list, &letter->item);
+	for (int i = 0; i < list->n; i++)
+	{
+		list->items[i].is_replay = true;
+		list->items[i].at = *at;
+	}
+}
+
+/*
+ * Where the target will be.  A message is sent once: it moves the position, which can be done where
+ * nothing of the position's transaction is still to come.
+ */
+static SinkPosition
+replay_position(const Route *route, bool *moves)
+{
+	SinkPosition to = position;
+
+	if (!has_position)
+		to = (SinkPosition) {.generation = me->generation};
+	*moves = route->sink.shape == SHAPE_EVENT && (sink->flags & SINK_KEEPS_POSITION) &&
+		(to.lsn == 0 || to.ordinal == PG_UINT64_MAX ||
+		 (passed.generation == to.generation && passed.lsn >= to.lsn &&
+		  passed.ordinal == PG_UINT64_MAX));
+	if (!*moves)
+		return to;
+	to.part = to.lsn == 0 || to.ordinal == PG_UINT64_MAX ? to.part + 1 : 1;
+	to.ordinal = to.lsn == 0 ? 0 : PG_UINT64_MAX;
+	return to;
+}
+
+static void
+replay_done(const Letter *letter)
+{
+	ordflow_letter_done(letter);
+	ordflow_sync_count(letter->sync_id, 1, 0);
+	/* what queued behind letters that went with it is free */
+	if (letter->item.op == SINK_TRUNCATE)
+		ordflow_letters_wake(syncs);
+}
+
+/* False: something is in the way; it was told.  Not in a transaction while the sink is busy. */
+static bool
+replay_to_sink(Route *route, Letter *letter)
+{
+	ItemList	list = {0};
+	SinkBatch	batch = {.was_empty = !has_position,.from = position};
+	SinkResult	result = {.rejected = -1};
+	SinkOutcome outcome = SINK_DONE;
+	bool		moves;
+
+	batch.to = replay_position(route, &moves);
+	replay_items(route, letter, &batch.to, &list);
+	if (moves)
+		ordflow_letter_mark(letter->letter_id, &batch.to);
+	commit();
+	batch.items = list.items;
+	batch.n = list.n;
+	if (list.n > 0)
+		outcome = sink->apply(state, &batch, &result);
+	if (outcome == SINK_DONE && list.n > 0 && sink->flush != NULL &&
+		!sink->flush(state, &result.error))
+		outcome = SINK_RETRY;
+	if (outcome != SINK_DONE && outcome != SINK_REJECT)
+	{
+		result.error.misconfigured = outcome == SINK_MISCONFIGURED;
+		connected = false;
+		if (outcome == SINK_MOVED)
+			go_back();
+		else
+			retry_later(&result.error);
+		return false;
+	}
+	if (list.n > 0 && (outcome == SINK_DONE || result.ndone > 0))
+	{
+		position = batch.to;
+		has_position = true;
+	}
+	if (!begin())
+		return false;
+	if (outcome == SINK_DONE)
+		replay_done(letter);
+	else
+		replay_refused(route, letter, NULL, result.error.message);
+	return true;
+}
+
 static bool
 replay_one(Letter *letter)
 {
 	Route	   *route = find_route(letter->sync_id);
 	ItemList	list = {0};
-	SinkBatch	batch = {.was_empty = !has_position,.from = position,.to = position};
-	SinkResult	result = {.rejected = -1};
-	SinkOutcome outcome;
 
-	if (!has_position)
-		batch.to.generation = me->generation;
 	if (route == NULL)
 		return true;
-	letter->item.route = &route->sink;
-	letter->item.at = batch.to;
-	if (letter->refetch && letter->item.key == NULL)
-	{
-		ordflow_letter_failed(letter->letter_id, NULL, "its row has no key to be found by");
-		replay_failed = true;
-		return true;
-	}
-	if (letter->refetch)
-		ordflow_route_by_key(route, letter->item.key, &batch.to, &list);
-	else
-		ordflow_items_add(&list, &letter->item);
-	current_route = route;
-	current_item = &letter->item;
-	if (route->is_table)
-	{
-		for (int i = 0; i < list.n; i++)
-			ordflow_table_apply(route, &list.items[i]);
-		current_item = NULL;
-		ordflow_letter_done(letter->letter_id);
-		ordflow_sync_count(letter->sync_id, 1, 0);
-		return true;
-	}
+	if (!route->is_table)
+		return replay_to_sink(route, letter);
+	replay_items(route, letter, &position, &list);
 	for (int i = 0; i < list.n; i++)
-	{
-		list.items[i].is_replay = true;
-		list.items[i].at = batch.to;
-	}
-	batch.items = list.items;
-	batch.n = list.n;
-	outcome = list.n > 0 ? sink->apply(state, &batch, &result) : SINK_DONE;
-	current_item = NULL;
-	if (outcome == SINK_DONE)
-	{
-		position = batch.to;
-		has_position = true;
-		ordflow_letter_done(letter->letter_id);
-		ordflow_sync_count(letter->sync_id, 1, 0);
-		return true;
-	}
-	if (outcome == SINK_REJECT)
-	{
-		ordflow_letter_failed(letter->letter_id, NULL, result.error.message);
-		replay_failed = true;
-		return true;
-	}
-	commit();
-	result.error.misconfigured = outcome == SINK_MISCONFIGURED;
-	retry_later(&result.error);
-	return false;
+		ordflow_table_apply(route, &list.items[i]);
+	replay_done(letter);
+	return true;
 }
 
 /* One letter a transaction: what it says is at the target before it is gone. */
@@ -1385,8 +1478,6 @@ replay_letter(Letter *letter)
 		error = take_error();
 	}
 	PG_END_TRY();
-	current_route = NULL;
-	current_item = NULL;
 	if (error == NULL)
 		return goes_on;
 	if (is_passing(error->sqlerrcode))
@@ -1396,9 +1487,9 @@ replay_letter(Letter *letter)
 	}
 	if (!begin())
 		return false;
-	ordflow_letter_failed(letter->letter_id, unpack_sql_state(error->sqlerrcode), error->message);
+	replay_refused(find_route(letter->sync_id), letter, unpack_sql_state(error->sqlerrcode),
+				   error->message);
 	commit();
-	replay_failed = true;
 	return true;
 }
 
@@ -1423,10 +1514,14 @@ replay(void)
 		replay_failed = false;
 		foreach(cell, letters)
 		{
+			bool		is_truncate = ((Letter *) lfirst(cell))->item.op == SINK_TRUNCATE;
+
 			if (ordflow_worker_leaving() || !replay_letter(lfirst(cell)))
 				return false;
-			if (replay_failed)
-				break;			/* its followers are parked again: read anew */
+			if (look_again)
+				return false;
+			if (replay_failed || is_truncate)
+				break;			/* what follows it may be parked or free now: read anew */
 		}
 		MemoryContextReset(batch_memory);
 		if (letters == NIL)
