@@ -436,6 +436,7 @@ choose_base(Copy *copy, const SinkPosition *position, XLogRecPtr streamed)
 	}
 	if (base % MAXIMUM_ALIGNOF == 0)
 		turn = TURN_MAX;		/* the stream's own */
+	turn = Min(turn, TURN_MAX);
 	if (turn == TURN_MAX && (base + 1) % MAXIMUM_ALIGNOF == 0)
 		return false;
 	copy->base = turn == TURN_MAX ? base + 1 : base;

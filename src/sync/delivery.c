@@ -338,15 +338,20 @@ start_reading(void)
 	done_segment = reader.first;
 	must_meet = has_position && position.generation == me->generation && position.lsn > 0 &&
 		position.lsn > reader.base && !ordflow_copy_is_position(&position);
-	return true;
+	/* of a former generation: the decoder has not begun the new one yet */
+	if (reader.generation != me->generation)
+		stop_reading();
+	return reading;
 }
 
 /* ---- stopping by a gap ---- */
 
 static Statement note_gap = {
-	.sql = "UPDATE ordflow.sync_deliveries d SET problem = $2, stopped = EXISTS ("
-	"SELECT FROM ordflow.syncs s WHERE s.role = d.role AND s.server IS NOT DISTINCT FROM d.server), "
-	"generation = greatest(generation, $3) + 1, backlog = true, sent = NULL, released = NULL "
+	.sql = "UPDATE ordflow.sync_deliveries d SET problem = CASE WHEN n.any THEN $2 END, "
+	"stopped = n.any, generation = greatest(generation, $3) + 1, backlog = true, sent = NULL, "
+	"released = NULL FROM (SELECT EXISTS (SELECT FROM ordflow.syncs s JOIN "
+	"ordflow.sync_deliveries o ON o.role = s.role AND o.server IS NOT DISTINCT FROM s.server "
+	"WHERE o.delivery_id = $1 AND s.mode = 'cdc') AS any) AS n "
 	"WHERE delivery_id = $1 AND NOT stopped",
 	.nargs = 3,
 	.argtypes = {INT8OID, TEXTOID, INT8OID}
@@ -657,18 +662,25 @@ position_of_row(void)
 static bool
 ask_position(ModuleError *error)
 {
-	SinkPosition known;
+	SinkPosition known = {0};
+	SinkPosition seen = position;
 
 	if (sink == NULL || !(sink->flags & SINK_KEEPS_POSITION))
 	{
 		position_of_row();
 		return true;
 	}
+	/* our row may not say yet what this process has seen there */
+	if (!has_position || seen.generation != me->generation)
+		memset(&seen, 0, sizeof(seen));
 	memset(&position, 0, sizeof(position));
 	if (!sink->position(state, &position, &has_position, error))
 		return false;
 	if (me->sent != NULL && sink_position_parse(me->sent, &known) &&
-		(!has_position || sink_position_compare(&position, &known) < 0))
+		sink_position_compare(&seen, &known) < 0)
+		seen = known;
+	if (seen.generation > 0 &&
+		(!has_position || sink_position_compare(&position, &seen) < 0))
 	{
 		stop_by_gap("the target has lost what was delivered: it was emptied, or put back in time");
 		return true;
@@ -677,6 +689,19 @@ ask_position(ModuleError *error)
 						 (position.generation == me->generation &&
 						  position.lsn > GetFlushRecPtr(NULL))))
 		stop_by_gap("the target is ahead of this database, which was put back in time");
+	return true;
+}
+
+/* Before anything is sent, the position tells whether a message is there that was sent again. */
+static bool
+settle_replays(void)
+{
+	if (sink == NULL || syncs == NIL)
+		return true;
+	if (!begin())
+		return false;
+	ordflow_letters_settle(syncs, &position);
+	commit();
 	return true;
 }
 
@@ -697,7 +722,7 @@ connect_target(void)
 		retry_later(&error);
 		return false;
 	}
-	if (me->stopped || look_again)
+	if (me->stopped || look_again || !settle_replays())
 		return false;
 	connected = true;
 	if (was_stopped)
@@ -747,7 +772,7 @@ write_letters(void)
 		Diverted   *entry = lfirst(cell);
 
 		if (entry->item.op == SINK_TRUNCATE && entry->state == NULL)
-			ordflow_letters_forget(entry->route->sync->sync_id);
+			ordflow_letters_forget(entry->route->sync->sync_id, &entry->item.at);
 		else
 			ordflow_letter_put(entry->route->sync, &entry->item, entry->state, entry->sqlstate,
 							   entry->message);
@@ -787,12 +812,24 @@ is_schema_error(int sqlerrcode)
 		class == ERRCODE_TO_CATEGORY(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION);
 }
 
+/* In a transaction. */
+static void
+note_pause(Route *route, const char *problem)
+{
+	Datum		values[2] = {Int64GetDatum(route->sync->sync_id)};
+
+	values[1] = CStringGetTextDatum(problem);
+	SPI_connect();
+	ordflow_execute(&pause_by_problem, values, NULL);
+	SPI_finish();
+	route->sync->paused = true;
+	look_again = true;
+}
+
 /* The sync alone stops: its changes wait as letters until somebody resumes it. */
 static void
 pause_sync(Route *route, const char *problem)
 {
-	Datum		values[2] = {Int64GetDatum(route->sync->sync_id)};
-
 	ereport(WARNING,
 			errcode(ERRCODE_ORDFLOW_UNAVAILABLE),
 			errmsg("sync \"%s\" is paused: %s", route->sync->name, problem),
@@ -800,22 +837,18 @@ pause_sync(Route *route, const char *problem)
 					quote_literal_cstr(route->sync->name)));
 	if (!begin())
 		return;
-	values[1] = CStringGetTextDatum(problem);
-	SPI_connect();
-	ordflow_execute(&pause_by_problem, values, NULL);
-	SPI_finish();
+	note_pause(route, problem);
 	commit();
-	route->sync->paused = true;
 	go_back();
 }
 
-/* A letter of its own transaction; then everything is read again, past it. */
+/* Letters of their own transaction; then everything is read again, past them. */
 static void
-put_aside(Route *route, const SinkItem *item, const char *letter_state, const char *sqlstate,
-		  const char *message)
+put_aside(Route *route, const SinkItem *given, int n, const char *sqlstate, const char *message)
 {
 	diverted = NIL;
-	divert(route, item, letter_state, sqlstate, message);
+	for (int i = 0; i < n; i++)
+		divert(route, &given[i], route->sync->paused ? "waiting" : "dead", sqlstate, message);
 	if (!begin())
 		return;
 	write_letters();
@@ -835,9 +868,12 @@ route_of(const SinkItem *item)
 	return emit_route;
 }
 
-/* What cannot be sent, and why; sync_id 0 is of emit(): never put aside. */
+/*
+ * What cannot be sent, and why: one item, or what stands for one change; sync_id 0 is of emit():
+ * never put aside.  What comes behind a TRUNCATE would go with it, were that sent later.
+ */
 static void
-refused(Route *route, const SinkItem *item, const char *sqlstate, const char *message,
+refused(Route *route, const SinkItem *given, int n, const char *sqlstate, const char *message,
 		const char *hint)
 {
 	ModuleError error = {.misconfigured = true};
@@ -846,19 +882,11 @@ refused(Route *route, const SinkItem *item, const char *sqlstate, const char *me
 	if (route != NULL && route->sync->sync_id != 0 &&
 		(route->options->on_error != ON_ERROR_STOP || route->sync->paused))
 	{
-		SinkItem	copy = *item;
-
-		/* the stream may have told more of a row that is copied: then what it is is sent again */
-		if (ordflow_copy_is_position(&item->at) && route->sink.shape != SHAPE_EVENT &&
-			item->key != NULL)
-		{
-			copy.op = SINK_PUT;
-			copy.body = ITEM_REFETCH;
-			copy.body_length = strlen(ITEM_REFETCH);
-			copy.nfields = 0;
-		}
-		/* both lie in what is reset at the end of the batch, after this */
-		put_aside(route, &copy, route->sync->paused ? "waiting" : "dead", sqlstate, message);
+		/* all of it lies in what is reset at the end of the batch, after this */
+		if (given->op == SINK_TRUNCATE)
+			pause_sync(route, message);
+		else
+			put_aside(route, given, n, sqlstate, message);
 		return;
 	}
 	strlcpy(error.message, message, sizeof(error.message));
@@ -901,16 +929,14 @@ sort_out(Route *route, int from)
 	items.n = to;
 }
 
-static void
-too_large(Route *route, const Change *change)
+/* Whatever became of it, all of it is behind the position: no expression runs over it again. */
+static bool
+is_sent(void)
 {
-	int			before = items.n;
+	SinkPosition last = current_at;
 
-	ordflow_route_refetch_item(route, change, &current_at, &items);
-	if (!(has_position && sink_position_compare(&items.items[before].at, &position) <= 0))
-		divert(route, &items.items[before], "dead", "54000",
-			   psprintf("the row takes more than %d MB", SYNC_ROW_MAX / 1024 / 1024));
-	items.n = before;
+	last.part += SYNC_PARTS - 1;
+	return has_position && sink_position_compare(&last, &position) <= 0;
 }
 
 /* An expression failed on it before: there is a letter, and no item to sort out. */
@@ -939,16 +965,15 @@ make_items(WireChange *wire)
 
 		/* the same numbers whatever becomes of other syncs' items */
 		current_at.part = i * SYNC_PARTS;
-		if (route == NULL || is_done(route))
+		if (route == NULL || is_sent() || is_done(route))
 			continue;
 		if (route->copy != NULL && ordflow_copy_holds(route->copy, transaction.xid))
 			continue;
 		current_route = route;
 		if (wire->too_large)
-		{
-			too_large(route, &wire->change);
-			continue;
-		}
+			ereport(ERROR,
+					errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+					errmsg("the row takes more than %d MB", SYNC_ROW_MAX / 1024 / 1024));
 		if (!in_transaction && ordflow_route_needs_sql(route, &wire->change) && !begin())
 			ereport(ERROR,
 					errcode(ERRCODE_ADMIN_SHUTDOWN),
@@ -1205,7 +1230,7 @@ sink_refused(const SinkResult *result)
 		return;
 	}
 	item = &items.items[Max(result->rejected, 0)];
-	refused(route_of(item), item, NULL, result->error.message, result->error.hint);
+	refused(route_of(item), item, 1, NULL, result->error.message, result->error.hint);
 }
 
 /* Diverted ones are committed before; the target moves on from where it stands. */
@@ -1314,6 +1339,14 @@ is_passing(int sqlerrcode)
 		class == ERRCODE_TO_CATEGORY(ERRCODE_INTERNAL_ERROR);
 }
 
+/* Does the delivery wait for a person where that change fails? */
+static bool
+stops_at(const Route *route, const Change *change)
+{
+	return route != NULL && (change->op == CHANGE_TRUNCATE ||
+							 (route->options->on_error == ON_ERROR_STOP && !route->sync->paused));
+}
+
 /* The error has been taken; the transaction is gone, and what was read is read again. */
 static void
 failed(ErrorData *error, Route *route, const Change *change, const SinkItem *item)
@@ -1326,88 +1359,159 @@ failed(ErrorData *error, Route *route, const Change *change, const SinkItem *ite
 		is_schema_error(error->sqlerrcode))
 		pause_sync(route, error->message);
 	else if (route != NULL && item != NULL && !is_passing(error->sqlerrcode))
-		refused(route, item, sqlstate, error->message, error->hint);
-	else if (route != NULL && change != NULL && !is_passing(error->sqlerrcode))
+		refused(route, item, 1, sqlstate, error->message, error->hint);
+	else if (change != NULL && !one_by_one && stops_at(route, change))
+	{
+		/* what comes before it is sent */
+		one_by_one = true;
+		go_back();
+	}
+	else if (route != NULL && change != NULL && change->op != CHANGE_TRUNCATE &&
+			 !is_passing(error->sqlerrcode))
 	{
 		ItemList	list = {0};
 
 		ordflow_route_refetch_item(route, change, &current_at, &list);
-		refused(route, &list.items[0], sqlstate, error->message, error->hint);
+		refused(route, list.items, list.n, sqlstate, error->message, error->hint);
 	}
 	else
 	{
 		strlcpy(problem.message, error->message, sizeof(problem.message));
 		strlcpy(problem.hint, error->hint ? error->hint : "", sizeof(problem.hint));
+		problem.misconfigured = route != NULL && change != NULL && change->op == CHANGE_TRUNCATE;
 		retry_later(&problem);
 	}
 }
 
 /* ---- again ---- */
 
-/* False: something is in the way; it was told. */
+/* In a transaction.  What comes behind a TRUNCATE would go with it, were that sent later. */
+static void
+replay_refused(Route *route, const Letter *letter, const char *sqlstate, const char *message)
+{
+	replay_failed = true;
+	if (letter->item.op != SINK_TRUNCATE)
+		ordflow_letter_failed(letter->letter_id, sqlstate, message);
+	else if (route != NULL)
+		note_pause(route, message);
+}
+
+/*
+ * What is to be sent, in a transaction.  Where a change was skipped later ones have overtaken it:
+ * then the row is sent as it is.
+ */
+static void
+replay_items(Route *route, Letter *letter, const SinkPosition *at, ItemList *list)
+{
+	SinkItem	key = {.key = letter->item.key,.key_length = letter->item.key_length};
+	bool		overtaken = letter->was_refused && route->options->on_error == ON_ERROR_SKIP &&
+		route->options->nkeys == 0 && route->sink.shape != SHAPE_EVENT && key.key != NULL;
+
+	letter->item.route = &route->sink;
+	if (letter->refetch || overtaken)
+		ordflow_route_by_key(route, letter->refetch ? &letter->item : &key, at, list);
+	else
+		ordflow_items_add(list, &letter->item);
+	for (int i = 0; i < list->n; i++)
+	{
+		list->items[i].is_replay = true;
+		list->items[i].at = *at;
+	}
+}
+
+/*
+ * Where the target will be.  A message is sent once: it moves the position, which can be done where
+ * nothing of the position's transaction is still to come.
+ */
+static SinkPosition
+replay_position(const Route *route, bool *moves)
+{
+	SinkPosition to = position;
+
+	if (!has_position)
+		to = (SinkPosition) {.generation = me->generation};
+	*moves = route->sink.shape == SHAPE_EVENT && (sink->flags & SINK_KEEPS_POSITION) &&
+		(to.lsn == 0 || to.ordinal == PG_UINT64_MAX ||
+		 (passed.generation == to.generation && passed.lsn >= to.lsn &&
+		  passed.ordinal == PG_UINT64_MAX));
+	if (!*moves)
+		return to;
+	to.part = to.lsn == 0 || to.ordinal == PG_UINT64_MAX ? to.part + 1 : 1;
+	to.ordinal = to.lsn == 0 ? 0 : PG_UINT64_MAX;
+	return to;
+}
+
+static void
+replay_done(const Letter *letter)
+{
+	ordflow_letter_done(letter);
+	ordflow_sync_count(letter->sync_id, 1, 0);
+	/* what queued behind letters that went with it is free */
+	if (letter->item.op == SINK_TRUNCATE)
+		ordflow_letters_wake(syncs);
+}
+
+/* False: something is in the way; it was told.  Not in a transaction while the sink is busy. */
+static bool
+replay_to_sink(Route *route, Letter *letter)
+{
+	ItemList	list = {0};
+	SinkBatch	batch = {.was_empty = !has_position,.from = position};
+	SinkResult	result = {.rejected = -1};
+	SinkOutcome outcome = SINK_DONE;
+	bool		moves;
+
+	batch.to = replay_position(route, &moves);
+	replay_items(route, letter, &batch.to, &list);
+	if (moves)
+		ordflow_letter_mark(letter->letter_id, &batch.to);
+	commit();
+	batch.items = list.items;
+	batch.n = list.n;
+	if (list.n > 0)
+		outcome = sink->apply(state, &batch, &result);
+	if (outcome == SINK_DONE && list.n > 0 && sink->flush != NULL &&
+		!sink->flush(state, &result.error))
+		outcome = SINK_RETRY;
+	if (outcome != SINK_DONE && outcome != SINK_REJECT)
+	{
+		result.error.misconfigured = outcome == SINK_MISCONFIGURED;
+		connected = false;
+		if (outcome == SINK_MOVED)
+			go_back();
+		else
+			retry_later(&result.error);
+		return false;
+	}
+	if (list.n > 0 && (outcome == SINK_DONE || result.ndone > 0))
+	{
+		position = batch.to;
+		has_position = true;
+	}
+	if (!begin())
+		return false;
+	if (outcome == SINK_DONE)
+		replay_done(letter);
+	else
+		replay_refused(route, letter, NULL, result.error.message);
+	return true;
+}
+
 static bool
 replay_one(Letter *letter)
 {
 	Route	   *route = find_route(letter->sync_id);
 	ItemList	list = {0};
-	SinkBatch	batch = {.was_empty = !has_position,.from = position,.to = position};
-	SinkResult	result = {.rejected = -1};
-	SinkOutcome outcome;
 
-	if (!has_position)
-		batch.to.generation = me->generation;
 	if (route == NULL)
 		return true;
-	letter->item.route = &route->sink;
-	letter->item.at = batch.to;
-	if (letter->refetch && letter->item.key == NULL)
-	{
-		ordflow_letter_failed(letter->letter_id, NULL, "its row has no key to be found by");
-		replay_failed = true;
-		return true;
-	}
-	if (letter->refetch)
-		ordflow_route_by_key(route, letter->item.key, &batch.to, &list);
-	else
-		ordflow_items_add(&list, &letter->item);
-	current_route = route;
-	current_item = &letter->item;
-	if (route->is_table)
-	{
-		for (int i = 0; i < list.n; i++)
-			ordflow_table_apply(route, &list.items[i]);
-		current_item = NULL;
-		ordflow_letter_done(letter->letter_id);
-		ordflow_sync_count(letter->sync_id, 1, 0);
-		return true;
-	}
+	if (!route->is_table)
+		return replay_to_sink(route, letter);
+	replay_items(route, letter, &position, &list);
 	for (int i = 0; i < list.n; i++)
-	{
-		list.items[i].is_replay = true;
-		list.items[i].at = batch.to;
-	}
-	batch.items = list.items;
-	batch.n = list.n;
-	outcome = list.n > 0 ? sink->apply(state, &batch, &result) : SINK_DONE;
-	current_item = NULL;
-	if (outcome == SINK_DONE)
-	{
-		position = batch.to;
-		has_position = true;
-		ordflow_letter_done(letter->letter_id);
-		ordflow_sync_count(letter->sync_id, 1, 0);
-		return true;
-	}
-	if (outcome == SINK_REJECT)
-	{
-		ordflow_letter_failed(letter->letter_id, NULL, result.error.message);
-		replay_failed = true;
-		return true;
-	}
-	commit();
-	result.error.misconfigured = outcome == SINK_MISCONFIGURED;
-	retry_later(&result.error);
-	return false;
+		ordflow_table_apply(route, &list.items[i]);
+	replay_done(letter);
+	return true;
 }
 
 /* One letter a transaction: what it says is at the target before it is gone. */
@@ -1429,8 +1533,6 @@ replay_letter(Letter *letter)
 		error = take_error();
 	}
 	PG_END_TRY();
-	current_route = NULL;
-	current_item = NULL;
 	if (error == NULL)
 		return goes_on;
 	if (is_passing(error->sqlerrcode))
@@ -1440,9 +1542,9 @@ replay_letter(Letter *letter)
 	}
 	if (!begin())
 		return false;
-	ordflow_letter_failed(letter->letter_id, unpack_sql_state(error->sqlerrcode), error->message);
+	replay_refused(find_route(letter->sync_id), letter, unpack_sql_state(error->sqlerrcode),
+				   error->message);
 	commit();
-	replay_failed = true;
 	return true;
 }
 
@@ -1467,10 +1569,14 @@ replay(void)
 		replay_failed = false;
 		foreach(cell, letters)
 		{
+			bool		is_truncate = ((Letter *) lfirst(cell))->item.op == SINK_TRUNCATE;
+
 			if (ordflow_worker_leaving() || !replay_letter(lfirst(cell)))
 				return false;
-			if (replay_failed)
-				break;			/* its followers are parked again: read anew */
+			if (look_again)
+				return false;
+			if (replay_failed || is_truncate)
+				break;			/* what follows it may be parked or free now: read anew */
 		}
 		MemoryContextReset(batch_memory);
 		if (letters == NIL)
@@ -1668,16 +1774,15 @@ take_copied(Route *route, const Change *change, uint64 place, bool is_too_large)
 	taken = *change;
 	current_at = ordflow_copy_position(route->copy, me->generation, place);
 	current_change = &taken;
-	if (is_done(route))
+	if (is_sent() || is_done(route))
 		return true;
 	current_route = route;
 	if (is_too_large)
-		too_large(route, &taken);
-	else
-	{
-		ordflow_route_change(route, &taken, &current_at, &items);
-		sort_out(route, before);
-	}
+		ereport(ERROR,
+				errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				errmsg("the row takes more than %d MB", SYNC_ROW_MAX / 1024 / 1024));
+	ordflow_route_change(route, &taken, &current_at, &items);
+	sort_out(route, before);
 	current_route = NULL;
 	current_change = NULL;
 	return items.n + list_length(diverted) < max && items.bytes < SINK_BYTES_MAX;
@@ -1733,7 +1838,7 @@ copy_refused(Route *route, const SinkResult *result)
 		go_back();
 		return;
 	}
-	refused(route, item, NULL, result->error.message, result->error.hint);
+	refused(route, item, 1, NULL, result->error.message, result->error.hint);
 }
 
 /* Outside of any transaction; goes_on: the target's transaction does.  False: not now. */
@@ -2090,6 +2195,7 @@ turn(void)
 	if (me->stopped)
 	{
 		was_stopped = true;
+		connected = false;
 		if (copy_again())
 			return;
 		tell_problem(me->problem, "SELECT ordflow.resume_sync(name) goes on with the present.",

@@ -425,12 +425,15 @@ extern bool ordflow_route_needs_sql(Route *route, const Change *change);
 extern void ordflow_route_change(Route *route, const Change *change, const SinkPosition *at,
 								 ItemList *items);
 
-/* One that says no more than the key: what the row is now is read when it is sent again. */
+/*
+ * Such that say no more than the key: what the row is now is read when they are sent again.  Of a
+ * change of the key two.
+ */
 extern void ordflow_route_refetch_item(Route *route, const Change *change, const SinkPosition *at,
 									   ItemList *items);
 
-/* The items for the row of that key as it is now: put it, or delete it.  In a transaction. */
-extern void ordflow_route_by_key(Route *route, const char *key, const SinkPosition *at,
+/* The items for the row that it names as it is now: put it, or delete it.  In a transaction. */
+extern void ordflow_route_by_key(Route *route, const SinkItem *letter, const SinkPosition *at,
 								 ItemList *items);
 
 /* Checks the sync against its source as it is: raises what create_sync() raises. */
@@ -557,19 +560,26 @@ typedef struct Letter
 	int64		letter_id;
 	int64		sync_id;
 	bool		refetch;
+	bool		was_refused;
 	SinkItem	item;			/* without route */
 } Letter;
 
-/* Is there any?  In a transaction: the dead ones of a sync, and what queues behind them, go. */
+/* Is there any?  In a transaction: those of a sync go that are of before that place. */
 extern bool ordflow_letters_any(void);
-extern void ordflow_letters_forget(int64 sync_id);
+extern void ordflow_letters_forget(int64 sync_id, const SinkPosition *at);
 
 /* In a transaction: what nothing keeps from being sent any more is to be sent. */
 extern void ordflow_letters_wake(List *syncs);
 
 /* In a transaction: those to be sent again, the oldest first, in the current context. */
 extern List *ordflow_letters_to_replay(List *syncs, int max);
-extern void ordflow_letter_done(int64 letter_id);
+extern void ordflow_letter_done(const Letter *letter);
+
+/* In a transaction, before a message is sent again: the target's position behind it. */
+extern void ordflow_letter_mark(int64 letter_id, const SinkPosition *to);
+
+/* In a transaction: those that the target has, by its position, are done; no mark is left. */
+extern void ordflow_letters_settle(List *syncs, const SinkPosition *at);
 extern void ordflow_letter_failed(int64 letter_id, const char *sqlstate, const char *message);
 
 #define ITEM_REFETCH "refetch"

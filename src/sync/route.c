@@ -909,27 +909,97 @@ ordflow_route_change(Route *route, const Change *given, const SinkPosition *at, 
 		add_events(route, shape, &change, at, items);
 }
 
-void
-ordflow_route_refetch_item(Route *route, const Change *change, const SinkPosition *at,
-						   ItemList *items)
+/* The columns of the source by which the row, and what it is at the target, is found. */
+static void
+set_key_fields(const RouteShape *shape, const ChangeRelation *source, const ChangeValue *values,
+			   SinkItem *item)
+{
+	SinkField  *fields = palloc0((source->ncolumns + 1) * sizeof(SinkField));
+
+	for (int i = 0; i < source->ncolumns; i++)
+	{
+		bool		names = source->columns[i].is_key;
+
+		for (int part = 0; shape != NULL && part < shape->nparts; part++)
+			names |= shape->parts[part].literal == NULL &&
+				shape->from[shape->parts[part].column] == i;
+		for (int key = 0; shape != NULL && key < shape->relation->nkeys; key++)
+			names |= shape->from[shape->relation->keys[key]] == i;
+		if (names && values[i].state == VALUE_TEXT)
+			fields[item->nfields++] = (SinkField) {
+				.name = source->columns[i].name,
+				.value = values[i].text,
+				.length = values[i].length
+			};
+	}
+	item->fields = fields;
+}
+
+/* With the key that items of the row have, so that they queue behind it. */
+static void
+add_refetch(Route *route, RouteShape *shape, const ChangeRelation *source,
+			const ChangeValue *values, const SinkPosition *at, ItemList *items)
 {
 	SinkItem	item = {.op = SINK_PUT,.route = &route->sink,.at = *at};
+	ItemList	events = {0};
 
-	set_key(change->relation, change->values != NULL ? change->values : change->old, &item);
+	item.at.part = next_part(items, at);
+	if (values != NULL && shape == NULL)
+		set_key(source, values, &item);
+	else if (values != NULL && route->sink.shape != SHAPE_EVENT)
+		set_key(shape->relation, project_values(shape, values), &item);
+	else if (values != NULL && source->nkeys > 0)
+	{
+		Change		gone = {.op = CHANGE_DELETE,.relation = shape->relation,
+		.old = project_values(shape, values)};
+
+		add_events(route, shape, &gone, at, &events);
+		item.key = events.n > 0 ? events.items[0].key : NULL;
+		item.key_length = events.n > 0 ? events.items[0].key_length : 0;
+	}
+	if (values != NULL)
+		set_key_fields(shape, source, values, &item);
 	item.body = ITEM_REFETCH;
 	item.body_length = strlen(ITEM_REFETCH);
 	ordflow_items_add(items, &item);
 }
 
-/* The key's values from an item's key. */
+void
+ordflow_route_refetch_item(Route *route, const Change *change, const SinkPosition *at,
+						   ItemList *items)
+{
+	const ChangeRelation *source = change->relation;
+	RouteShape *shape = route->shape != NULL && route->shape->source == source ?
+		route->shape : NULL;
+
+	if (moves_key(source, change) ||
+		(shape != NULL && moves_key(shape->relation, &(Change) {
+			.values = project_values(shape, change->values),
+			.old = project_values(shape, change->old)})))
+		add_refetch(route, shape, source, change->old, at, items);
+	add_refetch(route, shape, source, change->values != NULL ? change->values : change->old, at,
+				items);
+}
+
+/* What a letter tells of its row: columns of the source, or the key alone. */
 static ChangeValue *
-parse_key(const ChangeRelation *relation, const char *key)
+parse_key(const ChangeRelation *relation, const SinkItem *letter)
 {
 	ChangeValue *values = palloc0((relation->ncolumns + 1) * sizeof(ChangeValue));
+	const char *key = letter->key;
 	Jsonb	   *array = NULL;
 
 	for (int i = 0; i < relation->ncolumns; i++)
+	{
 		values[i].state = VALUE_ABSENT;
+		for (int f = 0; f < letter->nfields; f++)
+			if (strcmp(letter->fields[f].name, relation->columns[i].name) == 0)
+				values[i] = (ChangeValue) {
+					VALUE_TEXT, letter->fields[f].length, letter->fields[f].value
+				};
+	}
+	if (letter->nfields > 0 || key == NULL)
+		return values;
 	if (relation->nkeys > 1)
 		array = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(key)));
 	for (int i = 0; i < relation->nkeys; i++)
@@ -946,7 +1016,8 @@ parse_key(const ChangeRelation *relation, const char *key)
 }
 
 void
-ordflow_route_by_key(Route *route, const char *key, const SinkPosition *at, ItemList *items)
+ordflow_route_by_key(Route *route, const SinkItem *letter, const SinkPosition *at,
+					 ItemList *items)
 {
 	Relation	source;
 	RowRelation *row;
@@ -960,7 +1031,11 @@ ordflow_route_by_key(Route *route, const char *key, const SinkPosition *at, Item
 	source = table_open(route->sync->source, AccessShareLock);
 	row = ordflow_row_relation(source);
 	change.relation = &row->relation;
-	values = parse_key(&row->relation, key);
+	values = parse_key(&row->relation, letter);
+	if (!key_is_known(&row->relation, values))
+		ereport(ERROR,
+				errcode(ERRCODE_NO_DATA_FOUND),
+				errmsg("its row has no key to be found by"));
 	/* of a document or fields too: where the filter refuses the row now, it is deleted */
 	if (route->sink.shape != SHAPE_EVENT)
 		change.op = CHANGE_UPDATE;

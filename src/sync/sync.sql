@@ -115,7 +115,7 @@ CREATE TABLE ordflow.sync_letters (
 );
 COMMENT ON TABLE ordflow.sync_letters IS
 'Changes that were not sent. state: dead (the target, an expression or a limit refused it), parked (a later change of a key that has a dead one), waiting (the sync is paused), replay (asked for by replay_dead_letters() or resume_sync(), sent again in the order of letter_id).';
-COMMENT ON COLUMN ordflow.sync_letters.item IS 'What is to be sent: op, target, key, and fields or body.';
+COMMENT ON COLUMN ordflow.sync_letters.item IS 'What is to be sent: op, target, key, and fields or body; to: the position of the target behind it, while it is sent again.';
 SELECT pg_catalog.pg_extension_config_dump('ordflow.sync_letters', '');
 SELECT pg_catalog.pg_extension_config_dump('ordflow.sync_letters_letter_id_seq', '');
 
