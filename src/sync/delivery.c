@@ -173,6 +173,15 @@ tell_progress(void)
 	SpinLockRelease(&shared->mutex);
 }
 
+/* The decoder needs no WAL that is before: our row tells so, whatever becomes of the spool. */
+static void
+tell_released(void)
+{
+	SpinLockAcquire(&shared->mutex);
+	shared->released = me->released;
+	SpinLockRelease(&shared->mutex);
+}
+
 static void
 wait_for_something(long ms)
 {
@@ -336,8 +345,10 @@ start_reading(void)
 		return false;
 	reading = true;
 	done_segment = reader.first;
+	/* what our own row tells of too was of this history; it need not be in the spool any more */
 	must_meet = has_position && position.generation == me->generation && position.lsn > 0 &&
-		position.lsn > reader.base && !ordflow_copy_is_position(&position);
+		position.lsn > reader.base && position.lsn > me->released &&
+		!ordflow_copy_is_position(&position);
 	/* of a former generation: the decoder has not begun the new one yet */
 	if (reader.generation != me->generation)
 		stop_reading();
@@ -547,6 +558,7 @@ read_config(void)
 	SPI_finish();
 	if (me == NULL)
 		return false;
+	tell_released();
 	if (syncs != NIL || !is_over() || target_is_there())
 		load_server();
 	make_routes(copies);
@@ -1167,6 +1179,8 @@ remember_sent(const SinkPosition *at)
 
 	sink_position_print(at, text);
 	me->sent = text;
+	me->released = at->lsn;
+	tell_released();
 }
 
 /* The last item of a batch, or all that was passed where the source's transaction is over. */

@@ -164,6 +164,7 @@ typedef struct DeliveryShared
 	XLogRecPtr	spooled;		/* the last commit in the spool */
 	XLogRecPtr	sent;			/* the last commit that was handed to the sink */
 	XLogRecPtr	durable;		/* the last commit of the spool that is done with */
+	XLogRecPtr	released;		/* and of which that stands in our table too */
 	TimestampTz durable_at;		/* when that committed at the source */
 	TimestampTz pending_since;	/* commit time of the first that is not done with; or 0 */
 	int64		bytes;			/* in the spool, not done with */
