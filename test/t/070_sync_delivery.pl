@@ -5,6 +5,7 @@ use strict;
 use warnings;
 use FindBin;
 use lib "$FindBin::Bin/lib";
+use IPC::Run;
 use JSON::PP;
 use Ordflow;
 use PostgreSQL::Test::Utils;
@@ -28,6 +29,12 @@ stops_at_truncate();
 skipped_and_replayed();
 events_once();
 failing_events();
+deferred();
+in_any_order();
+progress();
+internal_errors();
+waited_through_a_pause();
+dropped_in_a_rest();
 letters_of_nobody();
 is(answer($node, 'SELECT 1'), 1, 'the server is well');
 done_testing();
@@ -205,7 +212,9 @@ sub truncated_and_refused
 	answer($node, q(CREATE FUNCTION copy.never() RETURNS trigger LANGUAGE plpgsql
 			AS 'BEGIN RAISE ''not now''; END';
 		CREATE TRIGGER never BEFORE TRUNCATE ON copy.filled EXECUTE FUNCTION copy.never();
-		INSERT INTO filled VALUES (1, 1); TRUNCATE filled;
+		INSERT INTO filled VALUES (1, 1)));
+	settled('filled', 'before');
+	answer($node, q(TRUNCATE filled;
 		INSERT INTO filled VALUES (2, 2)));
 	becomes($node, status('filled', "state, problem, waiting"), 'paused|not now|2',
 		'a TRUNCATE that is refused pauses the sync');
@@ -326,6 +335,116 @@ sub failing_events
 	answer($node, q(SELECT ordflow.replay_dead_letters('made')));
 	becomes($node, letters('made'), '', 'both are sent');
 	return is(scalar(items('made')), 3, 'once each');
+}
+
+# A constraint that is checked at the end does not tell which row it is: they are sent singly.
+sub deferred
+{
+	answer($node, q(CREATE TABLE copy.parent (id int PRIMARY KEY);
+		INSERT INTO copy.parent VALUES (1)));
+	table_sync('child', 'id int PRIMARY KEY, parent int');
+	table_sync('beside', 'id int PRIMARY KEY');
+	answer($node, q(ALTER TABLE copy.child ADD FOREIGN KEY (parent) REFERENCES copy.parent
+		DEFERRABLE INITIALLY DEFERRED));
+	answer($node, q(BEGIN; INSERT INTO child VALUES (1, 1), (2, 7), (3, 1);
+		INSERT INTO beside VALUES (1); COMMIT; INSERT INTO child VALUES (4, 1)));
+	settled('child', 'a deferred constraint');
+	becomes($node, q(SELECT string_agg(id::text, ' ' ORDER BY id) FROM copy.child), '1 3 4',
+		'a deferred constraint: the others arrive');
+	is(answer($node, letters('child')), 'dead 2', 'and the one is found');
+	is(answer($node, 'SELECT count(*) FROM copy.beside'), 1, 'other syncs get theirs');
+	answer($node, q(INSERT INTO copy.parent VALUES (7);
+		SELECT ordflow.replay_dead_letters('child')));
+	becomes($node, q(SELECT count(*) FROM copy.child), 4, 'mended: it is sent');
+	return;
+}
+
+# What is deferred would run as somebody else: for other roles it is checked at once, and what does
+# not fit until the transaction is whole is tried again then.
+sub in_any_order
+{
+	answer($node, q(CREATE ROLE clerk; SELECT ordflow.grant_access('clerk', 'sync');
+		CREATE SCHEMA clerk AUTHORIZATION clerk; SET ROLE clerk;
+		CREATE TABLE clerk.a (id int PRIMARY KEY); CREATE TABLE clerk.b (LIKE clerk.a INCLUDING ALL);
+		CREATE TABLE clerk.c (id int PRIMARY KEY, a int); CREATE TABLE clerk.d (id int PRIMARY KEY,
+			a int REFERENCES clerk.b DEFERRABLE INITIALLY DEFERRED);
+		SELECT ordflow.create_sync('a', 'clerk.a', NULL, 'clerk.b', options => '{"copy": false}');
+		SELECT ordflow.create_sync('c', 'clerk.c', NULL, 'clerk.d', options => '{"copy": false}')));
+	becomes($node, status($_, 'state'), 'streaming', "$_: streams") for qw(a c);
+	answer($node, q(BEGIN; INSERT INTO clerk.c VALUES (1, 5), (2, 6); INSERT INTO clerk.a VALUES (5);
+		COMMIT; INSERT INTO clerk.c VALUES (3, 5)));
+	settled('c', 'a child before its parent');
+	is(answer($node, q(SELECT string_agg(id::text, ' ' ORDER BY id) FROM clerk.d)), '1 3',
+		'a child before its parent arrives');
+	is(answer($node, letters('c')), 'dead 2', 'one without a parent does not');
+	return;
+}
+
+# A backlog of small transactions is not one large one.
+sub progress
+{
+	table_sync('small', 'id int PRIMARY KEY, v text');
+	answer($node, q(CREATE FUNCTION copy.slow() RETURNS trigger LANGUAGE plpgsql
+			AS 'BEGIN PERFORM pg_sleep(0.001); RETURN NEW; END';
+		CREATE TRIGGER slow BEFORE INSERT ON copy.small FOR EACH ROW EXECUTE FUNCTION copy.slow()));
+	my $holder = $node->background_psql('postgres');
+	$holder->query('BEGIN; LOCK copy.small');
+	answer($node, q(DO $$ BEGIN FOR i IN 1 .. 5000 LOOP INSERT INTO small VALUES (i); COMMIT;
+		END LOOP; END $$));
+	$holder->query('COMMIT');
+	$holder->quit;
+	my %seen;
+	my $n = 0;
+	for (my $until = time + 60; $n < 5000 && time < $until; usleep(20_000))
+	{
+		$n = answer($node, 'SELECT count(*) FROM copy.small');
+		$seen{$n} = 1;
+	}
+	is($n, 5000, 'all of a backlog arrives');
+	cmp_ok(scalar(keys %seen), '>', 3, 'in pieces: ' . join ' ', sort { $a <=> $b } keys %seen);
+	return;
+}
+
+# One that comes again and again is about the row, whatever its class.
+sub internal_errors
+{
+	answer($node, q(CREATE FUNCTION public.broken(v int) RETURNS int LANGUAGE plpgsql
+		AS 'BEGIN IF v = 2 THEN RAISE ''broken'' USING ERRCODE = ''XX000''; END IF; RETURN v; END'));
+	script_sync('internal', { columns => { id => 'id', v => 'public.broken(v)' } });
+	answer($node, 'INSERT INTO internal VALUES (1, 1), (2, 2), (3, 3)');
+	have('internal', 'insert 1 1, insert 3 3', 'an internal error: the others arrive');
+	is(answer($node, letters('internal')), 'dead 2', 'and it is a dead letter');
+	return;
+}
+
+sub waited_through_a_pause
+{
+	script_sync('waited');
+	settled('waited', 'before');
+	answer($node, q(SELECT ordflow.pause_sync('waited'); INSERT INTO waited VALUES (1, 1)));
+	my $waited = '';
+	my $waiter = IPC::Run::start([ 'psql', '-XAtqd', $node->connstr('postgres'), '-c',
+		q(SELECT ordflow.wait_for_sync('waited', timeout => '30 s')) ], '>', \$waited);
+	usleep(500_000);
+	answer($node, q(SELECT ordflow.resume_sync('waited')));
+	$waiter->finish;
+	is($waited, "t\n", 'who waits hears of a sync that is resumed meanwhile');
+	return is(arrived('waited'), 'insert 1 1', 'and has been told the truth');
+}
+
+# Who waits for a person looks up when a person has acted.
+sub dropped_in_a_rest
+{
+	script_sync('resting');
+	script('resting', ('misconfigured broken') x 30);
+	answer($node, 'INSERT INTO resting VALUES (1, 1)');
+	becomes($node, status('resting', 'state'), 'misconfigured', 'it rests');
+	my $begun = time;
+	answer($node, q(SELECT ordflow.drop_sync('resting')));
+	becomes($node, q(SELECT count(*) FROM ordflow.sync_deliveries WHERE server = 'resting'), 0,
+		'dropped');
+	cmp_ok(time - $begun, '<', 3, 'at once');
+	return;
 }
 
 sub letters_of_nobody
