@@ -19,6 +19,7 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/regproc.h"
+#include "utils/rls.h"
 #include "utils/varlena.h"
 
 #include "sync/internal.h"
@@ -264,6 +265,16 @@ put(Route *route, TableTarget *table, const SinkItem *item)
 	const SinkField **fields = palloc((item->nfields + 1) * sizeof(SinkField *));
 	int			n = 0;
 
+	for (int i = 0; i < table->nkeys; i++)
+	{
+		const SinkField *key = find_field(item, table->keys[i]);
+
+		if (key != NULL && key->value == NULL)
+			ereport(ERROR,
+					errcode(ERRCODE_NOT_NULL_VIOLATION),
+					errmsg("column \"%s\" of the key is null", table->keys[i]),
+					errdetail("No later change of the row would find it."));
+	}
 	for (int i = 0; i < item->nfields; i++)
 		if (!is_generated(table, item->fields[i].name))
 			fields[n++] = &item->fields[i];
@@ -376,6 +387,12 @@ ordflow_table_check(Route *route)
 	for (int i = 0; i < lengthof(needed); i++)
 		if (pg_class_aclcheck(table->relid, route->role, needed[i]) != ACLCHECK_OK)
 			aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, table->name);
+	if (check_enable_rls(table->relid, route->role, true) == RLS_ENABLED)
+		ereport(ERROR,
+				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				errmsg("row level security of %s applies to role \"%s\"", table->name,
+					   GetUserNameFromId(route->role, false)),
+				errdetail("Deletions would miss rows that a policy hides."));
 	if (route->options->on_truncate == ON_TRUNCATE_APPLY &&
 		pg_class_aclcheck(table->relid, route->role, ACL_TRUNCATE) != ACLCHECK_OK)
 		ereport(ERROR,
