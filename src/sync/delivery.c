@@ -46,6 +46,7 @@
 #define REPLAYS_MAX		500
 #define MESSAGES_MAX	5000	/* delivered, to be removed from the outbox */
 #define COPY_IDLE_MS	20L		/* while a copy waits for something */
+#define INTERNAL_ERRORS_MAX 5	/* that may pass; then what they come with is to blame */
 
 /* An item that goes to the letters. */
 typedef struct Diverted
@@ -106,6 +107,11 @@ static uint64 done_segment = 0; /* the reader was there when all was done */
 
 static int64 rest = 0;
 static bool one_by_one = false; /* something in a batch is refused: which? */
+static bool row_by_row = false; /* a transaction is refused at its end: all of it become letters */
+static bool again_at_end = false;	/* letters of it are to be tried when it is committed */
+static bool half_applied = false;	/* a part of it is, in a transaction that is open */
+static bool committing = false;
+static int	internal_errors = 0;
 static TimestampTz save_at = 0;
 static SinkPosition saved;
 static bool warned = false;
@@ -116,7 +122,8 @@ static Route *current_route = NULL;
 static const SinkItem *current_item = NULL;
 static SinkPosition current_at;
 
-static List *note_later = NIL;	/* letters of the transaction that is open */
+static bool noted = false;		/* letters of the transaction that is open, as though committed */
+static bool truncated = false;	/* some went with a TRUNCATE in it */
 static bool has_letters = false;	/* something that was read since the last batch is a letter */
 static bool must_replay = true;
 static bool was_stopped = false;
@@ -205,6 +212,14 @@ take_invalidations(void)
 	MemoryContextSwitchTo(batch_memory);
 }
 
+static bool
+syncs_changed(void)
+{
+	DecoderShared *decoder = ordflow_decoder_shared(false);
+
+	return decoder != NULL && decoder->looked != looked;
+}
+
 /* Until a time, but for a latch that asks us to leave or to look. */
 static void
 rest_until(TimestampTz at)
@@ -213,7 +228,7 @@ rest_until(TimestampTz at)
 	{
 		wait_for_something(Max(1, Min((at - GetCurrentTimestamp()) / 1000 + 1, IDLE_MS)));
 		take_invalidations();
-		if (shared->letters != 0 || server_changed)
+		if (shared->letters != 0 || server_changed || syncs_changed())
 			return;
 	}
 }
@@ -276,6 +291,8 @@ take_error(void)
 	ErrorData  *error = ordflow_worker_abort(batch_memory);
 
 	in_transaction = false;
+	if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_TO_CATEGORY(ERRCODE_INTERNAL_ERROR))
+		internal_errors++;
 	return error;
 }
 
@@ -306,7 +323,9 @@ go_back(void)
 	if (in_transaction && in_source_transaction && sink == NULL)
 		abandon();
 	stop_reading();
-	note_later = NIL;
+	/* what was noted and is no letter is forgotten when they are read anew */
+	must_replay |= noted;
+	noted = truncated = half_applied = false;
 	list_free(diverted);
 	diverted = NIL;
 	items = (ItemList) {0};
@@ -791,10 +810,11 @@ write_letters(void)
 	}
 }
 
-/* They are committed: what they say holds from now on. */
-static void
+/* They are committed, or will be: what they say holds from now on.  True: some are gone. */
+static bool
 note_letters(void)
 {
+	bool		gone = false;
 	ListCell   *cell;
 
 	foreach(cell, diverted)
@@ -803,13 +823,14 @@ note_letters(void)
 
 		if (entry->state == NULL)
 		{
-			look_again = true;
+			gone = true;
 			continue;
 		}
 		ordflow_letter_note(entry->route->sync->sync_id, &entry->item,
 							entry->route->options->on_error == ON_ERROR_PARK);
 	}
 	diverted = NIL;
+	return gone;
 }
 
 /* Is it about what the tables look like, and not about this row? */
@@ -858,14 +879,19 @@ pause_sync(Route *route, const char *problem)
 static void
 put_aside(Route *route, const SinkItem *given, int n, const char *sqlstate, const char *message)
 {
+	bool		again = route->is_table && sqlstate != NULL && strncmp(sqlstate, "23", 2) == 0;
+
+	/* what a constraint refuses may fit when the whole transaction is there */
+	again_at_end |= again;
 	diverted = NIL;
 	for (int i = 0; i < n; i++)
-		divert(route, &given[i], route->sync->paused ? "waiting" : "dead", sqlstate, message);
+		divert(route, &given[i], route->sync->paused ? "waiting" : again ? "replay" : "dead",
+			   sqlstate, message);
 	if (!begin())
 		return;
 	write_letters();
 	commit();
-	note_letters();
+	look_again |= note_letters();
 	go_back();
 }
 
@@ -930,6 +956,8 @@ sort_out(Route *route, int from)
 			divert(route, item, "waiting", NULL, NULL);
 		else if (ordflow_letter_is_parked(sync_id, item->key, item->key_length))
 			divert(route, item, "parked", NULL, "an earlier change of this key is a dead letter");
+		else if (row_by_row && route->options->on_error != ON_ERROR_STOP)
+			divert(route, item, "replay", NULL, NULL);
 		else
 		{
 			/* the rows of older letters are gone too */
@@ -1127,7 +1155,8 @@ read_batch(SpoolEnd end)
 			in_source_transaction = false;
 			passed = (SinkPosition) {me->generation, transaction.commit_lsn, PG_UINT64_MAX, 0};
 			passed_at = transaction.committed_at;
-			if (nmessages >= MESSAGES_MAX / 2)
+			/* an open transaction would grow with the backlog */
+			if (nmessages >= MESSAGES_MAX / 2 || half_applied)
 				return true;
 		}
 		if (items.n + list_length(diverted) >= max || items.bytes >= SINK_BYTES_MAX ||
@@ -1223,7 +1252,8 @@ batch_done(void)
 	if (!in_source_transaction)
 		tell_progress();
 	recovered();
-	one_by_one = false;
+	one_by_one = row_by_row = false;
+	internal_errors = 0;
 }
 
 static void
@@ -1266,7 +1296,7 @@ apply_to_sink(void)
 			return;
 		write_letters();
 		commit();
-		note_letters();
+		look_again |= note_letters();
 	}
 	commit();
 	SpinLockAcquire(&shared->mutex);
@@ -1307,6 +1337,8 @@ apply_to_tables(void)
 {
 	if (!begin())
 		return;
+	if (items.n > 0)
+		ordflow_table_begin(route_of(&items.items[0]));
 	for (int i = 0; i < items.n; i++)
 	{
 		current_route = route_of(&items.items[i]);
@@ -1316,22 +1348,25 @@ apply_to_tables(void)
 		current_route = NULL;
 	}
 	write_letters();
-	note_later = list_concat(note_later, diverted);
-	diverted = NIL;
+	noted |= diverted != NIL;
+	truncated |= note_letters();
 	if (in_source_transaction)
 	{
 		/* goes on: what was made so far has been written */
 		count_items(items.n);
 		items = (ItemList) {0};
-		if (note_later == NIL)
-			MemoryContextReset(batch_memory);
+		half_applied = true;
+		MemoryContextReset(batch_memory);
 		return;
 	}
 	write_position(&passed);
+	committing = true;
 	commit();
-	diverted = note_later;
-	note_later = NIL;
-	note_letters();
+	committing = noted = half_applied = false;
+	look_again |= truncated;
+	truncated = false;
+	must_replay |= row_by_row || again_at_end;
+	again_at_end = false;
 	position = saved = passed;
 	has_position = true;
 	remember_sent(&position);
@@ -1350,7 +1385,8 @@ is_passing(int sqlerrcode)
 		class == ERRCODE_TO_CATEGORY(ERRCODE_INSUFFICIENT_RESOURCES) ||
 		class == ERRCODE_TO_CATEGORY(ERRCODE_SYSTEM_ERROR) ||
 		class == ERRCODE_TO_CATEGORY(ERRCODE_TRANSACTION_ROLLBACK) ||
-		class == ERRCODE_TO_CATEGORY(ERRCODE_INTERNAL_ERROR);
+		(class == ERRCODE_TO_CATEGORY(ERRCODE_INTERNAL_ERROR) &&
+		 internal_errors < INTERNAL_ERRORS_MAX);
 }
 
 /* Does the delivery wait for a person where that change fails? */
@@ -1367,9 +1403,17 @@ failed(ErrorData *error, Route *route, const Change *change, const SinkItem *ite
 {
 	ModuleError problem = {0};
 	char	   *sqlstate = pstrdup(unpack_sql_state(error->sqlerrcode));
+	bool		was_committing = committing;
 
-	note_later = NIL;
-	if (route != NULL && !route->sync->paused && !is_passing(error->sqlerrcode) &&
+	committing = false;
+	if (was_committing && !is_passing(error->sqlerrcode) && !row_by_row)
+	{
+		/* it does not tell which row it is: first which transaction, then each row of that */
+		row_by_row = one_by_one;
+		one_by_one = true;
+		go_back();
+	}
+	else if (route != NULL && !route->sync->paused && !is_passing(error->sqlerrcode) &&
 		is_schema_error(error->sqlerrcode))
 		pause_sync(route, error->message);
 	else if (route != NULL && item != NULL && !is_passing(error->sqlerrcode))
@@ -1392,7 +1436,8 @@ failed(ErrorData *error, Route *route, const Change *change, const SinkItem *ite
 	{
 		strlcpy(problem.message, error->message, sizeof(problem.message));
 		strlcpy(problem.hint, error->hint ? error->hint : "", sizeof(problem.hint));
-		problem.misconfigured = route != NULL && change != NULL && change->op == CHANGE_TRUNCATE;
+		problem.misconfigured = was_committing ||
+			(route != NULL && change != NULL && change->op == CHANGE_TRUNCATE);
 		retry_later(&problem);
 	}
 }
@@ -1458,6 +1503,7 @@ replay_position(const Route *route, bool *moves)
 static void
 replay_done(const Letter *letter)
 {
+	internal_errors = 0;
 	ordflow_letter_done(letter);
 	ordflow_sync_count(letter->sync_id, 1, 0);
 	/* what queued behind letters that went with it is free */
@@ -1522,6 +1568,7 @@ replay_one(Letter *letter)
 	if (!route->is_table)
 		return replay_to_sink(route, letter);
 	replay_items(route, letter, &position, &list);
+	ordflow_table_begin(route);
 	for (int i = 0; i < list.n; i++)
 		ordflow_table_apply(route, &list.items[i]);
 	replay_done(letter);
@@ -2105,6 +2152,7 @@ look(void)
 	{
 		ModuleError problem = {.misconfigured = true};
 
+		looked = seen;
 		look_again = true;
 		strlcpy(problem.message, error->message, sizeof(problem.message));
 		strlcpy(problem.hint, error->hint ? error->hint : "", sizeof(problem.hint));

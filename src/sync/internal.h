@@ -533,6 +533,9 @@ extern CopyRead ordflow_copy_read(Copy *copy, Route *route, CopyTake take);
 
 /* ---- table.c: a table of this database as target ---- */
 
+/* At the beginning of a transaction, or later. */
+extern void ordflow_table_begin(const Route *route);
+
 /* In a transaction with a snapshot; as the sync's role; raises what the target raises. */
 extern void ordflow_table_apply(Route *route, const SinkItem *item);
 

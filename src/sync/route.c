@@ -12,6 +12,8 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "access/relation.h"
+#include "access/sysattr.h"
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
@@ -611,6 +613,11 @@ set_target(RouteShape *shape, const ChangeValue *values, SinkItem *item)
 			appendStringInfoString(&name, part->literal);
 		else if (values == NULL)
 			appendStringInfoChar(&name, '*');
+		else if (values[part->column].state == VALUE_NULL && item->op != SINK_APPEND)
+			ereport(ERROR,
+					errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					errmsg("column \"%s\" of the target's name is null",
+						   shape->relation->columns[part->column].name));
 		else if (values[part->column].state == VALUE_TEXT)
 			appendBinaryStringInfo(&name, values[part->column].text, values[part->column].length);
 	}
@@ -759,25 +766,81 @@ moves_key(const ChangeRelation *relation, const Change *change)
 	return false;
 }
 
+/* Does it get another name?  Its columns beside the key are told by REPLICA IDENTITY FULL. */
+static bool
+moves_name(const RouteShape *shape, const Change *change)
+{
+	for (int i = 0; change->old != NULL && change->values != NULL && i < shape->nparts; i++)
+	{
+		const NamePart *part = &shape->parts[i];
+		const ChangeValue *a = part->literal ? NULL : &change->old[part->column];
+		const ChangeValue *b = part->literal ? NULL : &change->values[part->column];
+
+		if (a == NULL || a->state == VALUE_ABSENT || b->state == VALUE_UNCHANGED)
+			continue;
+		if (a->state != b->state ||
+			(a->state == VALUE_TEXT &&
+			 (a->length != b->length || memcmp(a->text, b->text, a->length) != 0)))
+			return true;
+	}
+	return false;
+}
+
+static bool
+has_name(const RouteShape *shape, const ChangeValue *values)
+{
+	for (int i = 0; i < shape->nparts; i++)
+		if (shape->parts[i].literal == NULL &&
+			values[shape->parts[i].column].state == VALUE_NULL)
+			return false;
+	return true;
+}
+
+/*
+ * What was there before is found by the key and the name; an identity that was taken from the
+ * table does not tell them.
+ */
+static void
+require_old(const RouteShape *shape, const Change *change)
+{
+	const ChangeRelation *relation = shape->relation;
+	bool		told = change->old != NULL;
+
+	for (int i = 0; told && i < relation->nkeys; i++)
+		told = change->old[relation->keys[i]].state != VALUE_ABSENT;
+	for (int i = 0; told && i < shape->nparts; i++)
+		told = shape->parts[i].literal != NULL ||
+			change->old[shape->parts[i].column].state != VALUE_ABSENT;
+	if (told)
+		return;
+	ereport(ERROR,
+			errcode(ERRCODE_INVALID_TABLE_DEFINITION),
+			errmsg("the replica identity of \"%s\" does not tell which row was there before",
+				   relation->name),
+			errhint("ALTER TABLE ... REPLICA IDENTITY DEFAULT, or USING INDEX, or FULL."));
+}
+
 /* A row as it stands for the target: keyed by its key, of which nothing else is known. */
 static void
 add_row(Route *route, RouteShape *shape, const Change *change, bool passes,
 		const SinkPosition *at, ItemList *items)
 {
-	bool		moved = moves_key(shape->relation, change);
+	bool		moved = moves_key(shape->relation, change) || moves_name(shape, change);
 
+	if (change->op == CHANGE_DELETE || change->old != NULL)
+		require_old(shape, change);
 	if (change->op == CHANGE_DELETE)
 	{
-		if (change->old != NULL)
+		if (has_name(shape, change->old))
 			add_row_item(route, shape, SINK_DELETE, false, change->old, at, items);
 		return;
 	}
-	if (moved)
+	if (moved && has_name(shape, change->old))
 		add_row_item(route, shape, SINK_DELETE, false, change->old, at, items);
 	if (passes)
 		add_row_item(route, shape, SINK_PUT, change->op == CHANGE_INSERT || moved,
 					 change->values, at, items);
-	else if (change->op == CHANGE_UPDATE)
+	else if (change->op == CHANGE_UPDATE && has_name(shape, change->values))
 		add_row_item(route, shape, SINK_DELETE, false, change->values, at, items);
 }
 
@@ -831,7 +894,8 @@ ordflow_route_needs_sql(Route *route, const Change *change)
 		return false;
 	if (!route->options->plain || route->options->filter != NULL)
 		return true;
-	if (change->op != CHANGE_UPDATE || !has_unchanged(change->relation, change->values))
+	if (change->op != CHANGE_UPDATE || change->old_is_whole ||
+		!has_unchanged(change->relation, change->values))
 		return false;
 	return route->is_table || route->sink.shape == SHAPE_DOCUMENT ||
 		(route->sink.shape == SHAPE_FIELDS &&
@@ -846,9 +910,20 @@ complete(Route *route, Change *change)
 	ChangeValue *merged;
 
 	if (!has_unchanged(change->relation, change->values) ||
-		!ordflow_route_needs_sql(route, change) ||
-		!key_is_known(change->relation, change->values))
+		(!ordflow_route_needs_sql(route, change) &&
+		 (!change->old_is_whole || route->sink.shape == SHAPE_EVENT)))
 		return true;
+	if (!change->old_is_whole && !key_is_known(change->relation, change->values))
+		return true;
+	merged = palloc((change->relation->ncolumns + 1) * sizeof(ChangeValue));
+	if (change->old_is_whole)
+	{
+		for (int i = 0; i < change->relation->ncolumns; i++)
+			merged[i] = change->values[i].state == VALUE_UNCHANGED ? change->old[i] :
+				change->values[i];
+		change->values = merged;
+		return true;
+	}
 	/* the commit is in the WAL before others can see it */
 	while (TransactionIdIsValid(change->xid) && TransactionIdIsInProgress(change->xid))
 	{
@@ -858,7 +933,6 @@ complete(Route *route, Change *change)
 	values = fetch_row(route, change->relation, change->values);
 	if (values == NULL)
 		return false;
-	merged = palloc((change->relation->ncolumns + 1) * sizeof(ChangeValue));
 	for (int i = 0; i < change->relation->ncolumns; i++)
 		merged[i] = change->values[i].state == VALUE_UNCHANGED ? values[i] : change->values[i];
 	change->values = merged;
@@ -1054,7 +1128,7 @@ ordflow_route_by_key(Route *route, const SinkItem *letter, const SinkPosition *a
 /* ---- checks ---- */
 
 static void
-require_key(Route *route, RouteShape *shape, bool full)
+require_key(Route *route, RouteShape *shape)
 {
 	if (shape->relation->nkeys > 0 || route->sink.shape == SHAPE_EVENT)
 		return;
@@ -1066,10 +1140,30 @@ require_key(Route *route, RouteShape *shape, bool full)
 			errhint("ALTER TABLE ... ADD PRIMARY KEY; or name a stream as target, which needs none."));
 }
 
+/* The columns that deletions, and updates of the key, tell of the row that was there. */
+static bool
+is_told(Relation source, const char *column)
+{
+	Bitmapset  *told;
+
+	if (source->rd_rel->relreplident == REPLICA_IDENTITY_FULL)
+		return true;
+	told = RelationGetIndexAttrBitmap(source, INDEX_ATTR_BITMAP_IDENTITY_KEY);
+	return bms_is_member(get_attnum(RelationGetRelid(source), column) -
+						 FirstLowInvalidHeapAttributeNumber, told);
+}
+
 /* What a deletion tells must be enough to find the target. */
 static void
-require_key_columns(Route *route, RouteShape *shape, bool full)
+require_key_columns(Route *route, RouteShape *shape, Relation source)
 {
+	if (route->sink.shape != SHAPE_EVENT &&
+		source->rd_rel->relreplident == REPLICA_IDENTITY_NOTHING)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_TABLE_DEFINITION),
+				errmsg("\"%s\" has no replica identity: deletions would not be told",
+					   RelationGetRelationName(source)),
+				errhint("ALTER TABLE ... REPLICA IDENTITY DEFAULT."));
 	for (int i = 0; i < shape->nparts + shape->relation->nkeys; i++)
 	{
 		int			column = i < shape->nparts ? shape->parts[i].column :
@@ -1079,16 +1173,59 @@ require_key_columns(Route *route, RouteShape *shape, bool full)
 		if (i < shape->nparts && shape->parts[i].literal != NULL)
 			continue;
 		from = shape->from[column];
-		if (from >= 0 && (full || shape->source->columns[from].is_key ||
-						  route->sink.shape == SHAPE_EVENT))
+		if (from >= 0 && (route->sink.shape == SHAPE_EVENT ||
+						  is_told(source, shape->source->columns[from].name)))
 			continue;
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("column \"%s\" cannot name the target of sync \"%s\"",
 					   shape->relation->columns[column].name, route->sync->name),
-				errdetail("A deletion tells the key's columns alone, so target and key are made of those, as they are."),
+				errdetail("A deletion tells the columns of the replica identity alone, so target and key are made of those, as they are."),
 				errhint("Use the primary key's columns, or ALTER TABLE ... REPLICA IDENTITY FULL."));
 	}
+}
+
+/* Of the source's columns that the sync's key is made of; 0: they are not the index's. */
+static bool
+is_key_index(const RouteShape *shape, Relation source, Form_pg_index index)
+{
+	const ChangeRelation *relation = shape->relation;
+	int			matched = 0;
+
+	for (int k = 0; k < relation->nkeys; k++)
+		for (int i = 0; i < index->indnkeyatts; i++)
+			matched += index->indkey.values[i] ==
+				get_attnum(RelationGetRelid(source),
+						   shape->source->columns[shape->from[relation->keys[k]]].name);
+	return index->indisunique && matched == relation->nkeys && matched == index->indnkeyatts;
+}
+
+/* Two rows with one key, if only until the commit, would be taken for one. */
+static void
+refuse_deferred_key(Route *route, RouteShape *shape, Relation source)
+{
+	bool		deferred = false;
+	bool		immediate = false;
+	ListCell   *cell;
+
+	foreach(cell, route->sink.shape == SHAPE_EVENT ? NIL : RelationGetIndexList(source))
+	{
+		Relation	index = relation_open(lfirst_oid(cell), AccessShareLock);
+
+		if (is_key_index(shape, source, index->rd_index))
+		{
+			immediate |= index->rd_index->indimmediate;
+			deferred |= !index->rd_index->indimmediate;
+		}
+		relation_close(index, AccessShareLock);
+	}
+	if (deferred && !immediate)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_TABLE_DEFINITION),
+				errmsg("the key of \"%s\" for sync \"%s\" is deferrable",
+					   RelationGetRelationName(source), route->sync->name),
+				errdetail("Rows that swap their keys in one transaction could not be told apart."),
+				errhint("Make the constraint NOT DEFERRABLE, or add a unique index that is."));
 }
 
 void
@@ -1096,13 +1233,13 @@ ordflow_route_check(Route *route)
 {
 	Relation	source = table_open(route->sync->source, AccessShareLock);
 	RowRelation *row = ordflow_row_relation(source);
-	bool		full = source->rd_rel->relreplident == REPLICA_IDENTITY_FULL;
 	RouteShape *shape;
 
 	ordflow_route_forget_relation(route);
 	shape = shape_for(route, &row->relation);
-	require_key(route, shape, full);
-	require_key_columns(route, shape, full);
+	require_key(route, shape);
+	require_key_columns(route, shape, source);
+	refuse_deferred_key(route, shape, source);
 	ordflow_route_forget_relation(route);
 	table_close(source, AccessShareLock);
 	if (route->is_table)

@@ -5,6 +5,7 @@ use strict;
 use warnings;
 use FindBin;
 use lib "$FindBin::Bin/lib";
+use IPC::Run;
 use JSON::PP;
 use Ordflow;
 use PostgreSQL::Test::Utils;
@@ -28,6 +29,17 @@ stops_at_truncate();
 skipped_and_replayed();
 events_once();
 failing_events();
+deferred();
+in_any_order();
+progress();
+identities();
+identity_lost();
+names_that_move();
+null_keys();
+own_policies();
+internal_errors();
+waited_through_a_pause();
+dropped_in_a_rest();
 letters_of_nobody();
 is(answer($node, 'SELECT 1'), 1, 'the server is well');
 done_testing();
@@ -205,7 +217,9 @@ sub truncated_and_refused
 	answer($node, q(CREATE FUNCTION copy.never() RETURNS trigger LANGUAGE plpgsql
 			AS 'BEGIN RAISE ''not now''; END';
 		CREATE TRIGGER never BEFORE TRUNCATE ON copy.filled EXECUTE FUNCTION copy.never();
-		INSERT INTO filled VALUES (1, 1); TRUNCATE filled;
+		INSERT INTO filled VALUES (1, 1)));
+	settled('filled', 'before');
+	answer($node, q(TRUNCATE filled;
 		INSERT INTO filled VALUES (2, 2)));
 	becomes($node, status('filled', "state, problem, waiting"), 'paused|not now|2',
 		'a TRUNCATE that is refused pauses the sync');
@@ -326,6 +340,204 @@ sub failing_events
 	answer($node, q(SELECT ordflow.replay_dead_letters('made')));
 	becomes($node, letters('made'), '', 'both are sent');
 	return is(scalar(items('made')), 3, 'once each');
+}
+
+# A constraint that is checked at the end does not tell which row it is: they are sent singly.
+sub deferred
+{
+	answer($node, q(CREATE TABLE copy.parent (id int PRIMARY KEY);
+		INSERT INTO copy.parent VALUES (1)));
+	table_sync('child', 'id int PRIMARY KEY, parent int');
+	table_sync('beside', 'id int PRIMARY KEY');
+	answer($node, q(ALTER TABLE copy.child ADD FOREIGN KEY (parent) REFERENCES copy.parent
+		DEFERRABLE INITIALLY DEFERRED));
+	answer($node, q(BEGIN; INSERT INTO child VALUES (1, 1), (2, 7), (3, 1);
+		INSERT INTO beside VALUES (1); COMMIT; INSERT INTO child VALUES (4, 1)));
+	settled('child', 'a deferred constraint');
+	becomes($node, q(SELECT string_agg(id::text, ' ' ORDER BY id) FROM copy.child), '1 3 4',
+		'a deferred constraint: the others arrive');
+	is(answer($node, letters('child')), 'dead 2', 'and the one is found');
+	is(answer($node, 'SELECT count(*) FROM copy.beside'), 1, 'other syncs get theirs');
+	answer($node, q(INSERT INTO copy.parent VALUES (7);
+		SELECT ordflow.replay_dead_letters('child')));
+	becomes($node, q(SELECT count(*) FROM copy.child), 4, 'mended: it is sent');
+	return;
+}
+
+# What is deferred would run as somebody else: for other roles it is checked at once, and what does
+# not fit until the transaction is whole is tried again then.
+sub in_any_order
+{
+	answer($node, q(CREATE ROLE clerk; SELECT ordflow.grant_access('clerk', 'sync');
+		CREATE SCHEMA clerk AUTHORIZATION clerk; SET ROLE clerk;
+		CREATE TABLE clerk.a (id int PRIMARY KEY);
+		CREATE TABLE clerk.b (id int PRIMARY KEY);
+		CREATE TABLE clerk.c (id int PRIMARY KEY, a int); CREATE TABLE clerk.d (id int PRIMARY KEY,
+			a int REFERENCES clerk.b DEFERRABLE INITIALLY DEFERRED);
+		SELECT ordflow.create_sync('a', 'clerk.a', NULL, 'clerk.b', options => '{"copy": false}');
+		SELECT ordflow.create_sync('c', 'clerk.c', NULL, 'clerk.d', options => '{"copy": false}')));
+	becomes($node, status($_, 'state'), 'streaming', "$_: streams") for qw(a c);
+	answer($node, q(BEGIN; INSERT INTO clerk.c VALUES (1, 5), (2, 6);
+		INSERT INTO clerk.a VALUES (5); COMMIT; INSERT INTO clerk.c VALUES (3, 5)));
+	settled('c', 'a child before its parent');
+	is(answer($node, q(SELECT string_agg(id::text, ' ' ORDER BY id) FROM clerk.d)), '1 3',
+		'a child before its parent arrives');
+	is(answer($node, letters('c')), 'dead 2', 'one without a parent does not');
+	return;
+}
+
+# A backlog of small transactions is not one large one.
+sub progress
+{
+	table_sync('small', 'id int PRIMARY KEY, v text');
+	answer($node, q(CREATE FUNCTION copy.slow() RETURNS trigger LANGUAGE plpgsql
+			AS 'BEGIN PERFORM pg_sleep(0.001); RETURN NEW; END';
+		CREATE TRIGGER slow BEFORE INSERT ON copy.small FOR EACH ROW
+			EXECUTE FUNCTION copy.slow()));
+	my $holder = $node->background_psql('postgres');
+	$holder->query('BEGIN; LOCK copy.small');
+	answer($node, q(DO $$ BEGIN FOR i IN 1 .. 5000 LOOP INSERT INTO small VALUES (i); COMMIT;
+		END LOOP; END $$));
+	$holder->query('COMMIT');
+	$holder->quit;
+	my %seen;
+	my $n = 0;
+	for (my $until = time + 60; $n < 5000 && time < $until; usleep(20_000))
+	{
+		$n = answer($node, 'SELECT count(*) FROM copy.small');
+		$seen{$n} = 1;
+	}
+	is($n, 5000, 'all of a backlog arrives');
+	cmp_ok(scalar(keys %seen), '>', 3, 'in pieces: ' . join ' ', sort { $a <=> $b } keys %seen);
+	return;
+}
+
+# Deletions must tell the key by which rows are found.
+sub identities
+{
+	answer($node, q(
+		CREATE TABLE nothing (id int PRIMARY KEY); ALTER TABLE nothing REPLICA IDENTITY NOTHING;
+		CREATE TABLE copy.nothing (id int PRIMARY KEY);
+		CREATE TABLE other_index (id int PRIMARY KEY, code int NOT NULL UNIQUE);
+		ALTER TABLE other_index REPLICA IDENTITY USING INDEX other_index_code_key;
+		CREATE TABLE copy.other_index (id int PRIMARY KEY, code int NOT NULL UNIQUE);
+		CREATE TABLE swapped (id int NOT NULL UNIQUE DEFERRABLE, v int);
+		ALTER TABLE swapped REPLICA IDENTITY FULL;
+		CREATE TABLE copy.swapped (id int PRIMARY KEY, v int)));
+	refuses('nothing', 'copy.nothing', {}, '42P16', 'REPLICA IDENTITY NOTHING');
+	refuses('other_index', 'copy.other_index', {}, '22023', 'a key that deletions do not tell');
+	refuses('swapped', 'copy.swapped', { key => ['id'] }, '42P16',
+		'a key that two rows may have until the commit');
+	create_sync('coded', 'other_index', undef, 'copy.other_index', { key => ['code'] });
+	answer($node, q(INSERT INTO other_index VALUES (1, 1), (2, 2);
+		UPDATE other_index SET code = 3 WHERE id = 1; DELETE FROM other_index WHERE id = 2));
+	settled('coded', 'the index of the replica identity');
+	is(answer($node, 'SELECT id, code FROM copy.other_index'), '1|3', 'the index is the key');
+	return;
+}
+
+# An identity that is taken away does not lose what it would have told.
+sub identity_lost
+{
+	table_sync('bare', 'id int PRIMARY KEY, v int');
+	answer($node, q(INSERT INTO bare VALUES (1, 1), (2, 2);
+		ALTER TABLE bare REPLICA IDENTITY NOTHING; DELETE FROM bare WHERE id = 1));
+	becomes($node, status('bare', "state, problem ~ 'identity'"), 'paused|t',
+		'a deletion without a key pauses the sync');
+	is(answer($node, letters('bare')), 'waiting', 'and is kept');
+	answer($node, q(SELECT ordflow.drop_sync('bare')));
+	return;
+}
+
+# The name of a target may have columns beside the key, whose changes move it too. What an update
+# left alone in TOAST the row before it tells.
+sub names_that_move
+{
+	mkdir "$directory/named";
+	answer($node, "CREATE TABLE named (id int PRIMARY KEY, v int, w text);
+		ALTER TABLE named ALTER w SET STORAGE EXTERNAL, REPLICA IDENTITY FULL;
+		CREATE SERVER named FOREIGN DATA WRAPPER ordflow_script OPTIONS (path '$directory/named')");
+	create_sync('named', 'named', 'named', 'named:{v}:{id}');
+	answer($node, q(INSERT INTO named VALUES (1, 1, repeat('x', 5000));
+		UPDATE named SET v = 2; INSERT INTO named VALUES (2, NULL); DELETE FROM named));
+	settled('named', 'a name of other columns');
+	is(join(', ', map { "$_->{op} $_->{target} " . length($_->{fields}{w} // '') } items('named')),
+		'insert named:1:1 5000, delete named:1:1 0, insert named:2:1 5000, delete named:2:1 0',
+		'the old name goes, and the new one has the whole row');
+	is(answer($node, q(SELECT state, key, sqlstate FROM ordflow.sync_dead_letters
+		WHERE name = 'named' ORDER BY letter_id LIMIT 1)), 'dead|2|22004',
+		'a name with a NULL is none');
+	return;
+}
+
+sub null_keys
+{
+	answer($node, 'CREATE TABLE nullable (id int UNIQUE, v int);
+		ALTER TABLE nullable REPLICA IDENTITY FULL;
+		CREATE TABLE copy.nullable (id int UNIQUE, v int)');
+	create_sync('nullable', 'nullable', undef, 'copy.nullable', { key => ['id'] });
+	answer($node, 'INSERT INTO nullable VALUES (1, 1), (NULL, 2); UPDATE nullable SET v = v + 10');
+	settled('nullable', 'a key that is NULL');
+	is(answer($node, 'SELECT id, v FROM copy.nullable'), '1|11', 'is found by nothing');
+	is(answer($node, q(SELECT DISTINCT sqlstate FROM ordflow.sync_dead_letters
+		WHERE name = 'nullable')), '23502', 'so it is a dead letter');
+	return;
+}
+
+# Where a policy hides rows of the target, deletions would miss them.
+sub own_policies
+{
+	answer($node, q(CREATE ROLE writer; CREATE TABLE owned (id int PRIMARY KEY);
+		CREATE TABLE copy.owned (id int PRIMARY KEY); ALTER TABLE copy.owned
+			ENABLE ROW LEVEL SECURITY;
+		SELECT ordflow.grant_access('writer', 'sync'); GRANT USAGE ON SCHEMA copy TO writer;
+		GRANT ALL ON owned, copy.owned TO writer));
+	raises($node, q(SET ROLE writer; SELECT ordflow.create_sync('owned', 'owned',
+		target => 'copy.owned', options => '{"copy": false}')), '42501', 'policies of the target');
+	return;
+}
+
+# One that comes again and again is about the row, whatever its class.
+sub internal_errors
+{
+	answer($node, q(CREATE FUNCTION public.broken(v int) RETURNS int LANGUAGE plpgsql
+		AS 'BEGIN IF v = 2 THEN RAISE ''broken'' USING ERRCODE = ''XX000''; END IF; RETURN v;
+			END'));
+	script_sync('internal', { columns => { id => 'id', v => 'public.broken(v)' } });
+	answer($node, 'INSERT INTO internal VALUES (1, 1), (2, 2), (3, 3)');
+	have('internal', 'insert 1 1, insert 3 3', 'an internal error: the others arrive');
+	is(answer($node, letters('internal')), 'dead 2', 'and it is a dead letter');
+	return;
+}
+
+sub waited_through_a_pause
+{
+	script_sync('waited');
+	settled('waited', 'before');
+	answer($node, q(SELECT ordflow.pause_sync('waited'); INSERT INTO waited VALUES (1, 1)));
+	my $waited = '';
+	my $waiter = IPC::Run::start([ 'psql', '-XAtqd', $node->connstr('postgres'), '-c',
+		q(SELECT ordflow.wait_for_sync('waited', timeout => '30 s')) ], '>', \$waited);
+	usleep(500_000);
+	answer($node, q(SELECT ordflow.resume_sync('waited')));
+	$waiter->finish;
+	is($waited, "t\n", 'who waits hears of a sync that is resumed meanwhile');
+	return is(arrived('waited'), 'insert 1 1', 'and has been told the truth');
+}
+
+# Who waits for a person looks up when a person has acted.
+sub dropped_in_a_rest
+{
+	script_sync('resting');
+	script('resting', ('misconfigured broken') x 30);
+	answer($node, 'INSERT INTO resting VALUES (1, 1)');
+	becomes($node, status('resting', 'state'), 'misconfigured', 'it rests');
+	my $begun = time;
+	answer($node, q(SELECT ordflow.drop_sync('resting')));
+	becomes($node, q(SELECT count(*) FROM ordflow.sync_deliveries WHERE server = 'resting'), 0,
+		'dropped');
+	cmp_ok(time - $begun, '<', 3, 'at once');
+	return;
 }
 
 sub letters_of_nobody
