@@ -76,6 +76,7 @@ static bool connected = false;
 static bool server_changed = true;
 static uint64 looked = 0;		/* as of the decoder, when the syncs were read */
 static bool look_again = true;
+static bool must_look = false;	/* a change is of a sync that we have not heard of */
 
 static SpoolReader reader;
 static bool reading = false;
@@ -989,6 +990,15 @@ is_done(Route *route)
 	return there;
 }
 
+/* Have the syncs been read anew by the decoder? */
+static bool
+has_news(void)
+{
+	DecoderShared *decoder = ordflow_decoder_shared(false);
+
+	return decoder != NULL && decoder->looked != looked;
+}
+
 static void
 make_items(WireChange *wire)
 {
@@ -1005,7 +1015,9 @@ make_items(WireChange *wire)
 
 		/* the same numbers whatever becomes of other syncs' items */
 		current_at.part = i * SYNC_PARTS;
-		if (route == NULL || is_sent() || is_done(route))
+		if (route == NULL && has_news())
+			must_look = true;
+		if (route == NULL || must_look || is_sent() || is_done(route))
 			continue;
 		if (route->copy != NULL && ordflow_copy_holds(route->copy, transaction.xid))
 			continue;
@@ -1160,7 +1172,7 @@ read_batch(SpoolEnd end)
 				return true;
 		}
 		if (items.n + list_length(diverted) >= max || items.bytes >= SINK_BYTES_MAX ||
-			ordflow_worker_leaving())
+			must_look || ordflow_worker_leaving())
 			return true;
 	}
 	return any;
@@ -1702,15 +1714,6 @@ readable(XLogRecPtr *decoded, XLogRecPtr *spooled)
 	return end;
 }
 
-/* Have the syncs been read anew by the decoder? */
-static bool
-has_news(void)
-{
-	DecoderShared *decoder = ordflow_decoder_shared(false);
-
-	return decoder != NULL && decoder->looked != looked;
-}
-
 /* True: something was read. */
 static bool
 deliver(void)
@@ -1721,10 +1724,16 @@ deliver(void)
 	SpoolEnd	end = readable(&decoded, &spooled);
 	bool		any;
 
-	/* what lies before the end may be of a sync that we have not heard of */
-	if (has_news())
-		return true;
 	any = read_batch(end);
+	if (must_look)
+	{
+		/* what was sent of the source's transaction is not to be taken for its beginning */
+		connected = connected && (sink == NULL || !in_source_transaction);
+		go_back();
+		look_again = true;
+		MemoryContextSwitchTo(before);
+		return true;
+	}
 	if (any && !look_again && sink == NULL)
 		apply_to_tables();
 	else if (any && !look_again)
@@ -2162,7 +2171,7 @@ look(void)
 	if (over)
 		end_delivery();
 	looked = seen;
-	look_again = false;
+	look_again = must_look = false;
 	must_replay = true;
 	if (there && sink == NULL)
 		connected = false;
