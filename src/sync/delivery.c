@@ -548,12 +548,14 @@ static Statement delete_delivery = {
 };
 
 static Statement used_by_emit = {
-	.sql = "SELECT emits FROM ordflow.sync_deliveries WHERE delivery_id = $1",
+	.sql = "SELECT emits AND (EXISTS (SELECT FROM pg_catalog.pg_foreign_server f "
+	"WHERE f.srvname = d.server) OR EXISTS (SELECT FROM ordflow.outbox o WHERE o.server = d.server "
+	"AND o.role = d.role)) FROM ordflow.sync_deliveries d WHERE delivery_id = $1",
 	.nargs = 1,
 	.argtypes = {INT8OID}
 };
 
-/* No sync sends to it, and nobody has called emit(): it leaves nothing behind. */
+/* No sync sends to it, nor does emit(), whose server may be gone: it leaves nothing behind. */
 static bool
 is_over(void)
 {
@@ -1784,6 +1786,8 @@ turn(void)
 	}
 	commit();
 	tell_progress();
+	if (!must_meet)
+		recovered();
 	save();
 	take_invalidations();
 	ordflow_companion_idle(true);
@@ -1837,6 +1841,8 @@ delivery_main(const char *name)
 	CacheRegisterSyscacheCallback(FOREIGNSERVEROID, note_server_changed, (Datum) 0);
 	CacheRegisterSyscacheCallback(USERMAPPINGOID, note_server_changed, (Datum) 0);
 	tell_latch(MyLatch);
+	/* what a predecessor has told holds no more */
+	tell_problem(NULL, NULL, false, 0);
 	while (!ordflow_worker_leaving())
 	{
 		if (!look())

@@ -198,8 +198,13 @@ extern void ordflow_sync_memory_init(void);
 extern DecoderShared *ordflow_decoder_shared(bool make);
 extern DeliveryShared *ordflow_delivery_shared(int64 delivery_id, bool make);
 
-/* The place of a delivery, a figure, that is no more. */
+/*
+ * The place of a delivery that is no more; those of all of this database, false where some still
+ * run; the figures of all syncs but these.
+ */
 extern void ordflow_delivery_forget(int64 delivery_id);
+extern bool ordflow_deliveries_forget(void);
+extern void ordflow_sync_keep_figures(const int64 *sync_ids, int n);
 extern void ordflow_sync_count(int64 sync_id, int64 rows, int64 letters);
 extern SyncFigure ordflow_sync_figure(int64 sync_id);
 

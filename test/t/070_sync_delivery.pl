@@ -41,6 +41,11 @@ internal_errors();
 waited_through_a_pause();
 dropped_in_a_rest();
 letters_of_nobody();
+figures();
+well_again();
+emitted_and_dropped();
+paths();
+extension_again();
 is(answer($node, 'SELECT 1'), 1, 'the server is well');
 done_testing();
 
@@ -549,4 +554,66 @@ sub letters_of_nobody
 	becomes($node, 'SELECT count(*) FROM ordflow.sync_letters WHERE sync_id = 1000000', 0,
 		'letters of a sync that is no more go');
 	return;
+}
+
+sub figures
+{
+	script_sync('counted');
+	answer($node, 'INSERT INTO counted VALUES (1, 1)');
+	settled('counted', 'counted');
+	my $id = answer($node, q(SELECT sync_id FROM ordflow.syncs WHERE name = 'counted'));
+	my $figure = "SELECT rows FROM ordflow.sync_figures($id)";
+	is(answer($node, $figure), 1, 'a sync has figures');
+	answer($node, q(SELECT ordflow.drop_sync('counted')));
+	becomes($node, $figure, 0, 'that end with it');
+	return;
+}
+
+# Where nothing is to be sent a target that can be reached again is well, too.
+sub well_again
+{
+	script_sync('away');
+	answer($node, "ALTER SERVER away OPTIONS (SET path '$directory/nowhere')");
+	becomes($node, status('away', 'state'), 'misconfigured', 'a target that is away');
+	answer($node, "ALTER SERVER away OPTIONS (SET path '$directory/away')");
+	becomes($node, status('away', 'state, problem'), 'streaming|', 'is well when it is back');
+	return;
+}
+
+# A server that is no more, and to which nothing is to be emitted, keeps no process.
+sub emitted_and_dropped
+{
+	mkdir "$directory/posted";
+	answer($node, "CREATE SERVER posted FOREIGN DATA WRAPPER ordflow_script
+		OPTIONS (path '$directory/posted')");
+	answer($node, q(SELECT ordflow.emit('posted', 't', 'k', '{}')));
+	becomes($node, q(SELECT count(*) FROM ordflow.outbox), 0, 'a message is sent');
+	answer($node, 'DROP SERVER posted');
+	becomes($node, q(SELECT count(*) FROM ordflow.sync_deliveries WHERE server = 'posted'), 0,
+		'the delivery goes with the server');
+	return;
+}
+
+# To write files takes more than to read them.
+sub paths
+{
+	answer($node, q(CREATE ROLE reads_files IN ROLE pg_read_server_files;
+		CREATE ROLE writes_files IN ROLE pg_read_server_files, pg_write_server_files;
+		GRANT USAGE ON FOREIGN DATA WRAPPER ordflow_script TO reads_files, writes_files));
+	my $server = "CREATE SERVER written FOREIGN DATA WRAPPER ordflow_script
+		OPTIONS (path '/nowhere')";
+	raises($node, "SET ROLE reads_files; $server", '42501', 'who reads files does not write them');
+	return raises($node, "SET ROLE writes_files; $server", '', 'who may write them does');
+}
+
+# What a former extension knew of its deliveries is not the new one's.
+sub extension_again
+{
+	my $figures = 'SELECT count(*) FROM ordflow.delivery_figures()';
+	cmp_ok(answer($node, $figures), '>', 0, 'there are deliveries');
+	answer($node, 'DROP EXTENSION ordflow CASCADE');
+	becomes($node, "SELECT count(*) FROM pg_stat_activity WHERE backend_type ~ 'ordflow de'", 0,
+		'no process is left');
+	answer($node, 'CREATE EXTENSION ordflow');
+	return becomes($node, $figures, 0, 'none is left in memory');
 }
