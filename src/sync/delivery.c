@@ -1176,6 +1176,8 @@ count_items(int n)
 static void
 batch_done(void)
 {
+	ListCell   *cell;
+
 	count_items(items.n);
 	done_segment = in_source_transaction ? done_segment : reader.segment;
 	items = (ItemList) {0};
@@ -1186,6 +1188,8 @@ batch_done(void)
 		tell_progress();
 	recovered();
 	one_by_one = row_by_row = false;
+	foreach(cell, routes)
+		((Route *) lfirst(cell))->whole = false;
 	internal_errors = 0;
 }
 
@@ -1200,13 +1204,19 @@ sink_refused(const SinkResult *result)
 		has_position = true;
 		count_items(result->ndone);
 	}
+	item = &items.items[Max(result->rejected, 0)];
+	if (result->lacks_row && !route_of(item)->whole)
+	{
+		route_of(item)->whole = true;
+		go_back();
+		return;
+	}
 	if (result->rejected < 0 && items.n > 1 && !one_by_one)
 	{
 		one_by_one = true;
 		go_back();
 		return;
 	}
-	item = &items.items[Max(result->rejected, 0)];
 	refused(route_of(item), item, 1, NULL, result->error.message, result->error.hint);
 }
 
@@ -1390,13 +1400,14 @@ replay_refused(Route *route, const Letter *letter, const char *sqlstate, const c
 
 /*
  * What is to be sent, in a transaction.  Where a change was skipped later ones have overtaken it:
- * then the row is sent as it is.
+ * then the row is sent as it is; so it is where the change was told in part.
  */
 static void
 replay_items(Route *route, Letter *letter, const SinkPosition *at, ItemList *list)
 {
 	SinkItem	key = {.key = letter->item.key,.key_length = letter->item.key_length};
-	bool		overtaken = letter->was_refused && route->options->on_error == ON_ERROR_SKIP &&
+	bool		overtaken = (letter->item.is_partial ||
+							 (letter->was_refused && route->options->on_error == ON_ERROR_SKIP)) &&
 		route->options->nkeys == 0 && route->sink.shape != SHAPE_EVENT && key.key != NULL;
 
 	letter->item.route = &route->sink;

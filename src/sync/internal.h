@@ -403,6 +403,7 @@ struct Route
 	SinkRoute	sink;
 	bool		is_table;		/* a table of this database */
 	TableTarget *table;			/* made at first use */
+	bool		whole;			/* the target lacks a row: no column is left out */
 	MemoryContext context;
 	struct RouteShape *shape;	/* of the relation that it saw last */
 };

@@ -9,6 +9,7 @@ use IPC::Run;
 use JSON::PP;
 use Ordflow;
 use PostgreSQL::Test::Utils;
+use Redis;
 use Test::More;
 use Time::HiRes qw(time usleep);
 
@@ -43,6 +44,7 @@ dropped_in_a_rest();
 letters_of_nobody();
 figures();
 well_again();
+expired();
 emitted_and_dropped();
 paths();
 extension_again();
@@ -445,8 +447,9 @@ sub identities
 sub identity_lost
 {
 	table_sync('bare', 'id int PRIMARY KEY, v int');
-	answer($node, q(INSERT INTO bare VALUES (1, 1), (2, 2);
-		ALTER TABLE bare REPLICA IDENTITY NOTHING; DELETE FROM bare WHERE id = 1));
+	answer($node, 'INSERT INTO bare VALUES (1, 1), (2, 2)');
+	settled('bare', 'before');
+	answer($node, q(ALTER TABLE bare REPLICA IDENTITY NOTHING; DELETE FROM bare WHERE id = 1));
 	becomes($node, status('bare', "state, problem ~ 'identity'"), 'paused|t',
 		'a deletion without a key pauses the sync');
 	is(answer($node, letters('bare')), 'waiting', 'and is kept');
@@ -566,6 +569,31 @@ sub figures
 	is(answer($node, $figure), 1, 'a sync has figures');
 	answer($node, q(SELECT ordflow.drop_sync('counted')));
 	becomes($node, $figure, 0, 'that end with it');
+	return;
+}
+
+# What has expired is set whole again, with what the update left alone in TOAST.
+sub expired
+{
+	return unless Redis::installed() && -e $node->config_data('--pkglibdir') . '/ordflow_redis.so';
+	my $redis = Redis->new;
+	answer($node, 'CREATE SERVER cache FOREIGN DATA WRAPPER ordflow_redis OPTIONS (port ' .
+		"'" . $redis->port . "'); CREATE TABLE large (id int PRIMARY KEY, v int, w text);
+		ALTER TABLE large ALTER w SET STORAGE EXTERNAL");
+	create_sync('large', 'large', 'cache', 'large:{id}', { ttl => '1000 s' });
+	create_sync('value', 'large', 'cache', 'value:{id}', { type => 'string', value => 'w' });
+	answer($node, q(INSERT INTO large SELECT g, g, repeat('x', 5000)
+		FROM generate_series(1, 20) g));
+	settled($_, 'a hash and a string') for qw(large value);
+	$redis->ask('DEL', map { ("large:$_", "value:$_") } 3, 7, 20);
+	answer($node, 'UPDATE large SET v = v + 1');
+	settled($_, 'what has expired') for qw(large value);
+	is(join(' ', map { $redis->ask('HSTRLEN', "large:$_", 'w') . $redis->ask('HGET', "large:$_",
+		'v') } 1, 3, 7, 20), '50002 50004 50008 500021', 'a hash is whole');
+	is(join(' ', map { $redis->ask('STRLEN', "value:$_") } 1, 3, 7, 20), '5000 5000 5000 5000',
+		'a string is there');
+	is(answer($node, letters($_)), '', "$_: no dead letter") for qw(large value);
+	$redis->stop;
 	return;
 }
 
