@@ -594,12 +594,14 @@ static Statement delete_delivery = {
 };
 
 static Statement used_by_emit = {
-	.sql = "SELECT emits FROM ordflow.sync_deliveries WHERE delivery_id = $1",
+	.sql = "SELECT emits AND (EXISTS (SELECT FROM pg_catalog.pg_foreign_server f "
+	"WHERE f.srvname = d.server) OR EXISTS (SELECT FROM ordflow.outbox o WHERE o.server = d.server "
+	"AND o.role = d.role)) FROM ordflow.sync_deliveries d WHERE delivery_id = $1",
 	.nargs = 1,
 	.argtypes = {INT8OID}
 };
 
-/* No sync sends to it, and nobody has called emit(): it leaves nothing behind. */
+/* No sync sends to it, nor does emit(), whose server may be gone: it leaves nothing behind. */
 static bool
 is_over(void)
 {
@@ -1255,6 +1257,8 @@ count_items(int n)
 static void
 batch_done(void)
 {
+	ListCell   *cell;
+
 	count_items(items.n);
 	done_segment = in_source_transaction ? done_segment : reader.segment;
 	items = (ItemList) {0};
@@ -1265,6 +1269,8 @@ batch_done(void)
 		tell_progress();
 	recovered();
 	one_by_one = row_by_row = false;
+	foreach(cell, routes)
+		((Route *) lfirst(cell))->whole = false;
 	internal_errors = 0;
 }
 
@@ -1279,13 +1285,19 @@ sink_refused(const SinkResult *result)
 		has_position = true;
 		count_items(result->ndone);
 	}
+	item = &items.items[Max(result->rejected, 0)];
+	if (result->lacks_row && !route_of(item)->whole)
+	{
+		route_of(item)->whole = true;
+		go_back();
+		return;
+	}
 	if (result->rejected < 0 && items.n > 1 && !one_by_one)
 	{
 		one_by_one = true;
 		go_back();
 		return;
 	}
-	item = &items.items[Max(result->rejected, 0)];
 	refused(route_of(item), item, 1, NULL, result->error.message, result->error.hint);
 }
 
@@ -1469,13 +1481,14 @@ replay_refused(Route *route, const Letter *letter, const char *sqlstate, const c
 
 /*
  * What is to be sent, in a transaction.  Where a change was skipped later ones have overtaken it:
- * then the row is sent as it is.
+ * then the row is sent as it is; so it is where the change was told in part.
  */
 static void
 replay_items(Route *route, Letter *letter, const SinkPosition *at, ItemList *list)
 {
 	SinkItem	key = {.key = letter->item.key,.key_length = letter->item.key_length};
-	bool		overtaken = letter->was_refused && route->options->on_error == ON_ERROR_SKIP &&
+	bool		overtaken = (letter->item.is_partial ||
+							 (letter->was_refused && route->options->on_error == ON_ERROR_SKIP)) &&
 		route->options->nkeys == 0 && route->sink.shape != SHAPE_EVENT && key.key != NULL;
 
 	letter->item.route = &route->sink;
@@ -2304,6 +2317,8 @@ turn(void)
 	}
 	commit();
 	tell_progress();
+	if (!must_meet)
+		recovered();
 	save();
 	take_invalidations();
 	ordflow_companion_idle(true);
@@ -2355,6 +2370,8 @@ delivery_main(const char *name)
 	CacheRegisterSyscacheCallback(FOREIGNSERVEROID, note_server_changed, (Datum) 0);
 	CacheRegisterSyscacheCallback(USERMAPPINGOID, note_server_changed, (Datum) 0);
 	tell_latch(MyLatch);
+	/* what a predecessor has told holds no more */
+	tell_problem(NULL, NULL, false, 0);
 	while (!ordflow_worker_leaving())
 	{
 		if (!look())

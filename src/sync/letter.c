@@ -115,6 +115,8 @@ item_json(const SinkItem *item)
 	ordflow_json_begin_object(&json);
 	ordflow_json_put_text(&json, "op", op_name(item->op));
 	ordflow_json_put_bool(&json, "insert", item->is_insert);
+	if (item->is_partial)
+		ordflow_json_put_bool(&json, "partial", true);
 	ordflow_json_put_text(&json, "target", item->target);
 	if (item->nfields > 0)
 	{
@@ -374,6 +376,7 @@ read_letter(uint64 row)
 	item->op = strcmp(op, "put") == 0 ? SINK_PUT : strcmp(op, "delete") == 0 ? SINK_DELETE :
 		strcmp(op, "truncate") == 0 ? SINK_TRUNCATE : SINK_APPEND;
 	item->is_insert = insert != NULL && insert->type == jbvBool && insert->val.boolean;
+	item->is_partial = getKeyJsonValueFromContainer(&json->root, "partial", 7, NULL) != NULL;
 	item->is_replay = true;
 	item->target = member(json, "target");
 	item->target_length = item->target ? strlen(item->target) : 0;

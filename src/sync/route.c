@@ -653,6 +653,7 @@ set_fields(const ChangeRelation *relation, const ChangeValue *values, SinkItem *
 
 	for (int i = 0; i < relation->ncolumns; i++)
 	{
+		item->is_partial |= values[i].state == VALUE_UNCHANGED;
 		if (values[i].state == VALUE_UNCHANGED || values[i].state == VALUE_ABSENT)
 			continue;
 		fields[item->nfields++] = (SinkField) {
@@ -899,7 +900,7 @@ ordflow_route_needs_sql(Route *route, const Change *change)
 		return false;
 	return route->is_table || route->sink.shape == SHAPE_DOCUMENT ||
 		(route->sink.shape == SHAPE_FIELDS &&
-		 (route->copy != NULL || moves_key(change->relation, change)));
+		 (route->whole || route->copy != NULL || moves_key(change->relation, change)));
 }
 
 /* With what the WAL does not tell, where it matters; false: the row is gone already. */

@@ -73,7 +73,7 @@ sink_position_parse(const char *text, SinkPosition *at)
 typedef enum SinkShape
 {
 	SHAPE_KEY,					/* that the row of this key changed: op and target alone */
-	SHAPE_FIELDS,				/* the columns, one by one; unchanged ones may be left out */
+	SHAPE_FIELDS,				/* the columns, one by one; see is_partial */
 	SHAPE_DOCUMENT,				/* the whole row as one JSON object */
 	SHAPE_EVENT					/* each change as a message in the sync's format */
 } SinkShape;
@@ -126,6 +126,7 @@ typedef struct SinkItem
 
 	int			nfields;		/* SHAPE_FIELDS */
 	const SinkField *fields;
+	bool		is_partial;		/* of SINK_PUT: columns are left out that stay as they were */
 
 	const char *body;			/* SHAPE_DOCUMENT and SHAPE_EVENT; NULL: a tombstone, or a delete */
 	size_t		body_length;
@@ -163,6 +164,7 @@ typedef struct SinkResult
 	 */
 	int			ndone;
 	int			rejected;		/* the item to blame, not below ndone; -1: not known which */
+	bool		lacks_row;		/* it is partial, and nothing of it is there: give it whole */
 	ModuleError error;
 } SinkResult;
 
