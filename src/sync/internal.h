@@ -397,6 +397,7 @@ struct Route
 	Oid			role;
 	SinkRoute	sink;
 	bool		is_table;		/* a table of this database */
+	bool		whole;			/* its target asked for whole rows: see SINK_INCOMPLETE */
 	TableTarget *table;			/* made at first use */
 	MemoryContext context;
 	struct RouteShape *shape;	/* of the relation that it saw last */
