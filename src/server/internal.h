@@ -28,7 +28,9 @@ typedef enum OptionKind
 	OPTION_SECRET_ENV,
 	OPTION_FILE,
 	OPTION_INT,
-	OPTION_BOOLEAN
+	OPTION_BOOLEAN,
+	OPTION_GUARD,				/* a boolean that superusers alone switch off */
+	OPTION_CHOICE
 } OptionKind;
 
 /* A file or the environment of the server: for members of pg_read_server_files. */
@@ -43,6 +45,7 @@ typedef struct ServerOption
 	const char *default_value;	/* NULL: none */
 	int			min;			/* of kind OPTION_INT */
 	int			max;
+	const char *choices;		/* "a, b"; of kind OPTION_CHOICE */
 } ServerOption;
 
 extern const ServerOption ordflow_server_options_known[];
@@ -56,6 +59,9 @@ extern const char *ordflow_option_normal(const ServerOption *option, const char 
 
 /* 42501 unless the role may name files and the environment of the server's machine. */
 extern void ordflow_options_require_files(Oid role, const char *option);
+
+/* 42501 unless the role is a superuser, who alone may switch the option off. */
+extern void ordflow_options_require_superuser(Oid role, const char *option);
 
 /* ---- server.c ---- */
 
