@@ -279,7 +279,8 @@ open_connection(Postgres *postgres, ModuleError *error)
 
 /*
  * Texts as ordflow_change_settings() has them made; nothing waits for ever; a commit is on disk
- * when it is answered.  $1: milliseconds.
+ * when it is answered.  $1, $2: milliseconds for a statement, for a lock; before we give up waiting,
+ * so that it is told what for.
  */
 static const char settings[] =
 "SELECT pg_catalog.set_config(name, value, false) FROM (VALUES"
@@ -289,19 +290,21 @@ static const char settings[] =
 " ('default_transaction_read_only', 'off'), ('default_transaction_isolation', 'read committed'),"
 " ('client_min_messages', 'error'), ('tcp_keepalives_idle', '60'),"
 " ('tcp_keepalives_interval', '10'), ('tcp_keepalives_count', '6'),"
-" ('statement_timeout', $1), ('lock_timeout', $1), ('synchronous_commit',"
+" ('statement_timeout', $1), ('lock_timeout', $2), ('synchronous_commit',"
 " CASE WHEN pg_catalog.current_setting('synchronous_commit') = 'remote_apply' THEN 'remote_apply'"
 " ELSE 'on' END)) AS s (name, value)";
 
 static bool
 make_session(Postgres *postgres, ModuleError *error)
 {
-	char		timeout[32];
-	const char *parameters[] = {timeout};
+	char		statement[32];
+	char		lock[32];
+	const char *parameters[] = {statement, lock};
 	PGresult   *result;
 
-	snprintf(timeout, sizeof(timeout), "%d", pgsink_timeout_ms(postgres));
-	result = pgsink_query(postgres, error, settings, 1, parameters);
+	snprintf(statement, sizeof(statement), "%d", pgsink_timeout_ms(postgres) / 10 * 9);
+	snprintf(lock, sizeof(lock), "%d", pgsink_timeout_ms(postgres) / 10 * 8);
+	result = pgsink_query(postgres, error, settings, 2, parameters);
 	PQclear(result);
 	return result != NULL;
 }

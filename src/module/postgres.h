@@ -102,6 +102,8 @@ typedef struct Postgres
 	int64		until;			/* a batch takes no longer */
 	Table	   *tables;
 	char	   *prepared[STATEMENTS_MAX];	/* their SQL; NULL: not there */
+	unsigned	numbers[STATEMENTS_MAX];	/* in their names, which are never used again */
+	unsigned	last_number;
 	int			nprepared;
 	Step	   *steps;
 	int			nsteps;

@@ -54,9 +54,9 @@ pgsink_begin_steps(Postgres *postgres, ModuleError *error)
 /* ---- prepared statements ---- */
 
 static void
-print_name(char *name, int statement)
+print_name(char *name, const Postgres *postgres, int statement)
 {
-	snprintf(name, NAME_MAX_BYTES, "ordflow_%d", statement);
+	snprintf(name, NAME_MAX_BYTES, "ordflow_%u", postgres->numbers[statement]);
 }
 
 static bool
@@ -94,7 +94,8 @@ prepare(Postgres *postgres, int nparameters)
 	else
 		place = postgres->nprepared++;
 	postgres->prepared[place] = strdup(postgres->sql.data);
-	print_name(name, place);
+	postgres->numbers[place] = ++postgres->last_number;
+	print_name(name, postgres, place);
 	if (postgres->prepared[place] == NULL ||
 		!add_step(postgres, (Step) {.kind = STEP_PREPARE,.statement = place}) ||
 		!PQsendPrepare(postgres->connection, name, postgres->sql.data, nparameters,
@@ -115,7 +116,7 @@ send_run(Postgres *postgres, const Run *run)
 	statement = prepare(postgres, run->ncolumns);
 	if (statement < 0 || !add_step(postgres, (Step) {.kind = STEP_ITEMS,.run = run}))
 		return false;
-	print_name(name, statement);
+	print_name(name, postgres, statement);
 	return PQsendQueryPrepared(postgres->connection, name, run->ncolumns, postgres->parameters,
 							   NULL, NULL, 0) == 1;
 }

@@ -292,8 +292,8 @@ sub kinds
 		(1, gen_random_uuid(), '{"a": [1, null, "\u00e9\\"]}', '{"b":  1}',
 		 ARRAY['x', NULL, '{"y"}'], 'sad', 12345678901234567890.0123456789,
 		 '2024-02-29 12:00:00.000001+05:30', '0044-03-15 BC', '1 mon -2 days 00:00:00.5',
-		 '\x00ff5c27', 'NaN', NULL, '[1,5)', true, 'ab', 'é"\', 12.34, '<a>&lt;</a>', '10.0.0.0/8', '(1,2)', '(1.50,"a,b")', '{1.0,NULL,NaN}', '101', '12:00',
-		 'infinity'),
+		 '\x00ff5c27', 'NaN', NULL, '[1,5)', true, 'ab', 'é"\', 12.34, '<a>&lt;</a>',
+		 '10.0.0.0/8', '(1,2)', '(1.50,"a,b")', '{1.0,NULL,NaN}', '101', '12:00', 'infinity'),
 		(2, gen_random_uuid(), 'null', NULL, '{}', NULL, 0, 'infinity', '-infinity', '-1 year', '',
 		 '-0', E'tab\tnewline\nquote''\r', 'empty', false, NULL, '', NULL, NULL, '::1', NULL,
 		 NULL, '{}', NULL, NULL, NULL)
