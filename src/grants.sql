@@ -81,7 +81,8 @@ INSERT INTO ordflow.parts (part, privilege, object) SELECT part, privilege, obje
         'FUNCTION ordflow.wait_for_sync(text, pg_lsn, interval)',
         'FUNCTION ordflow.emit(name, text, text, jsonb)']),
     ('sync', 'USAGE', ARRAY[
-        'FOREIGN DATA WRAPPER ordflow_redis', 'FOREIGN DATA WRAPPER ordflow_amqp', 'FOREIGN DATA WRAPPER ordflow_script']),
+        'FOREIGN DATA WRAPPER ordflow_redis', 'FOREIGN DATA WRAPPER ordflow_amqp',
+        'FOREIGN DATA WRAPPER ordflow_postgres', 'FOREIGN DATA WRAPPER ordflow_script']),
     ('read', 'EXECUTE', ARRAY[
         'FUNCTION ordflow.audit(timestamptz)',
         'FUNCTION ordflow.doctor()',

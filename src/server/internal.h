@@ -29,7 +29,9 @@ typedef enum OptionKind
 	OPTION_FILE,
 	OPTION_WRITTEN,				/* a directory in which files are written */
 	OPTION_INT,
-	OPTION_BOOLEAN
+	OPTION_BOOLEAN,
+	OPTION_GUARD,				/* a boolean that superusers alone switch off */
+	OPTION_CHOICE
 } OptionKind;
 
 /*
@@ -47,6 +49,7 @@ typedef struct ServerOption
 	const char *default_value;	/* NULL: none */
 	int			min;			/* of kind OPTION_INT */
 	int			max;
+	const char *choices;		/* "a, b"; of kind OPTION_CHOICE */
 } ServerOption;
 
 extern const ServerOption ordflow_server_options_known[];
@@ -61,6 +64,9 @@ extern const char *ordflow_option_normal(const ServerOption *option, const char 
 /* 42501 unless the role may name files and the environment of the server's machine, and write. */
 extern void ordflow_options_require_files(Oid role, const char *option);
 extern void ordflow_options_require_writing(Oid role, const char *option);
+
+/* 42501 unless the role is a superuser, who alone may switch the option off. */
+extern void ordflow_options_require_superuser(Oid role, const char *option);
 
 /* ---- server.c ---- */
 

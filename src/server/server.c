@@ -13,6 +13,7 @@
 #include "commands/defrem.h"
 #include "foreign/foreign.h"
 #include "funcapi.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "storage/fd.h"
 #include "utils/acl.h"
@@ -212,7 +213,14 @@ read_option(const ServerOption *option, const ForeignServer *server, const Mappi
 		require_files(server, NULL, option->name);
 	if (value != NULL && option->kind == OPTION_WRITTEN)
 		ordflow_options_require_writing(server->owner, option->name);
-	return ordflow_option_normal(option, value ? value : option->default_value);
+	value = ordflow_option_normal(option, value ? value : option->default_value);
+	if (option->kind == OPTION_GUARD && strcmp(value, "off") == 0)
+	{
+		ordflow_options_require_superuser(server->owner, option->name);
+		if (OidIsValid(mapping->user))
+			ordflow_options_require_superuser(mapping->user, option->name);
+	}
+	return value;
 }
 
 /* known: NULL, or an array as long as that of all options, for those that stand in the result. */
@@ -238,6 +246,7 @@ read_config(const char *name, Oid user, const ServerOption **known)
 		config->noptions++;
 	}
 	config->server = pstrdup(server->servername);
+	config->encoding = GetDatabaseEncodingName();
 	config->options = options;
 	return config;
 }

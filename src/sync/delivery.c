@@ -92,6 +92,7 @@ static bool in_source_transaction = false;
 static SinkPosition position;
 static bool has_position = false;
 static bool must_meet = false;	/* the position's transaction has to come by */
+static bool target_open = false;	/* it has taken a part of a transaction, which is not durable */
 
 /* What has been read, though not all of it made an item. */
 static SinkPosition passed;
@@ -759,6 +760,7 @@ connect_target(void)
 	if (me->stopped || look_again || !settle_replays())
 		return false;
 	connected = true;
+	target_open = false;
 	if (was_stopped)
 		tell_problem(NULL, NULL, false, 0);
 	was_stopped = false;
@@ -1310,9 +1312,9 @@ apply_to_sink(void)
 	.from = position,.to = to,.goes_on = in_source_transaction};
 	SinkResult	result = {.rejected = -1};
 	SinkOutcome outcome = SINK_DONE;
-	/* past what will be a letter no more */
-	bool		moves_on = items.n == 0 && has_letters &&
-		(!has_position || sink_position_compare(&to, &position) > 0);
+	/* past what will be a letter no more, or to the end of what was sent in part */
+	bool		moves_on = items.n == 0 && ((target_open && !in_source_transaction) ||
+		(has_letters && (!has_position || sink_position_compare(&to, &position) > 0)));
 
 	if (diverted != NIL)
 	{
@@ -1338,6 +1340,7 @@ apply_to_sink(void)
 		{
 			position = to;
 			has_position = true;
+			target_open = batch.goes_on && (sink->flags & SINK_TRANSACTIONS);
 		}
 		batch_done();
 	}
@@ -2289,7 +2292,7 @@ turn(void)
 	}
 	if (!connect_target())
 		return;
-	if (must_replay && !in_source_transaction)
+	if (must_replay && !in_source_transaction && !target_open)
 	{
 		if (!replay())
 			return;

@@ -127,6 +127,8 @@ ordflow_route_make(SyncDefinition *sync, const Sink *sink, MemoryContext parent)
 	route->sink.target = route->sync->target;
 	route->sink.options = route->options->sink_options;
 	route->sink.noptions = route->options->nsink_options;
+	route->sink.nkeys = route->options->nkeys;
+	route->sink.keys = route->options->keys;
 	set_sink_shape(route, sink);
 	MemoryContextSwitchTo(before);
 	return route;
@@ -281,6 +283,26 @@ set_keys(Route *route, RouteShape *shape)
 		relation->columns[keys[i]].is_key = true;
 }
 
+/* They outlive the shape: of a letter that is sent again no relation is known. */
+static void
+tell_keys(Route *route, const ChangeRelation *relation)
+{
+	SinkRoute  *sink = &route->sink;
+	const char **keys;
+	int			same = 0;
+
+	while (same < relation->nkeys && same < sink->nkeys &&
+		   strcmp(sink->keys[same], relation->columns[relation->keys[same]].name) == 0)
+		same++;
+	if (same == relation->nkeys && same == sink->nkeys)
+		return;
+	keys = MemoryContextAlloc(route->context, (relation->nkeys + 1) * sizeof(char *));
+	for (int i = 0; i < relation->nkeys; i++)
+		keys[i] = MemoryContextStrdup(route->context, relation->columns[relation->keys[i]].name);
+	sink->keys = keys;
+	sink->nkeys = relation->nkeys;
+}
+
 static void
 project(Route *route, RouteShape *shape)
 {
@@ -392,6 +414,7 @@ shape_for(Route *route, const ChangeRelation *source)
 	{
 		project(route, shape);
 		set_keys(route, shape);
+		tell_keys(route, shape->relation);
 		parse_target(route, shape);
 		plan_as_role(route, shape);
 	}
@@ -647,14 +670,16 @@ set_key(const ChangeRelation *relation, const ChangeValue *values, SinkItem *ite
 }
 
 static void
-set_fields(const ChangeRelation *relation, const ChangeValue *values, SinkItem *item)
+set_fields(const ChangeRelation *relation, const ChangeValue *values, bool keys_only,
+		   SinkItem *item)
 {
 	SinkField  *fields = palloc0((relation->ncolumns + 1) * sizeof(SinkField));
 
 	for (int i = 0; i < relation->ncolumns; i++)
 	{
-		item->is_partial |= values[i].state == VALUE_UNCHANGED;
-		if (values[i].state == VALUE_UNCHANGED || values[i].state == VALUE_ABSENT)
+		item->is_partial |= !keys_only && values[i].state == VALUE_UNCHANGED;
+		if (values[i].state == VALUE_UNCHANGED || values[i].state == VALUE_ABSENT ||
+			(keys_only && !relation->columns[i].is_key))
 			continue;
 		fields[item->nfields++] = (SinkField) {
 			.name = relation->columns[i].name,
@@ -694,8 +719,8 @@ add_row_item(Route *route, RouteShape *shape, SinkOp op, bool is_insert,
 	item.at.part = next_part(items, at);
 	set_target(shape, values, &item);
 	set_key(shape->relation, values, &item);
-	if (route->sink.shape == SHAPE_FIELDS && (op == SINK_PUT || route->is_table))
-		set_fields(shape->relation, values, &item);
+	if (route->sink.shape == SHAPE_FIELDS)
+		set_fields(shape->relation, values, op == SINK_DELETE && !route->is_table, &item);
 	else if (route->sink.shape == SHAPE_DOCUMENT && op == SINK_PUT)
 		set_body(shape->relation, values, &item);
 	ordflow_items_add(items, &item);

@@ -95,6 +95,8 @@ typedef struct SinkRoute
 	int			noptions;		/* those of the sink, each with an entry, checked */
 	const ModuleOption *options;
 	SinkShape	shape;			/* set by the sink's route() */
+	int			nkeys;			/* the names that an item's key is made of, in its order; */
+	const char *const *keys;	/* before the first item they may not be known: 0 */
 	void	   *state;			/* the sink's own (malloc); NULL at first */
 } SinkRoute;
 
@@ -124,7 +126,7 @@ typedef struct SinkItem
 	const char *key;			/* the row's, as text; of several columns a JSON array */
 	size_t		key_length;
 
-	int			nfields;		/* SHAPE_FIELDS */
+	int			nfields;		/* SHAPE_FIELDS; of SINK_DELETE the key's */
 	const SinkField *fields;
 	bool		is_partial;		/* of SINK_PUT: columns are left out that stay as they were */
 
@@ -141,7 +143,12 @@ typedef struct SinkBatch
 	int			n;				/* may be 0: then the position moves alone */
 	const SinkItem *items;
 	bool		was_empty;		/* nothing was ever sent: the target need have no position */
-	bool		goes_on;		/* its last transaction does, in the next batch */
+
+	/*
+	 * Its last transaction does, in the next batch.  A sink of SINK_TRANSACTIONS may hold it back
+	 * until then: what is lost with the connection is sent again, from position() on.
+	 */
+	bool		goes_on;
 	bool		is_copy;		/* rows as they stand, of one route: most are not there yet */
 	SinkPosition from;			/* what the target's position must be before it */
 	SinkPosition to;			/* and shall be after it: not below that of the last item */

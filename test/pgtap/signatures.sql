@@ -111,7 +111,7 @@ SELECT is_empty('TABLE promised EXCEPT TABLE found', 'every public function has 
 SELECT set_eq('SELECT name FROM (TABLE found EXCEPT TABLE promised) AS f', ARRAY[
     'activation_changed', 'amqp_options', 'audit_coupons', 'audit_orders', 'audit_stock', 'counter_differences', 'counter_gate', 'hold_deadline',
     'library', 'machine_changed', 'machine_due', 'machine_rows_changed', 'order_deadline', 'parked_changed', 'purchase_limits_changed',
-    'open_reservations', 'redis_options', 'refuse_truncate', 'timer_driver_figures', 'timer_figures', 'worker_slots',
+    'open_reservations', 'postgres_options', 'redis_options', 'refuse_truncate', 'timer_driver_figures', 'timer_figures', 'worker_slots',
     'batch_progress', 'next_slot', 'task_changed', 'task_claims', 'task_lane_figures', 'task_state',
     'delivery_figures', 'dual_write_changed', 'dual_write_truncated', 'script_options', 'sync_figures'
 ], 'no other function exists but these, which are of no public use');
