@@ -329,7 +329,8 @@ start_reading(void)
 
 static Statement note_gap = {
 	.sql = "UPDATE ordflow.sync_deliveries d SET problem = $2, stopped = EXISTS ("
-	"SELECT FROM ordflow.syncs s WHERE s.role = d.role AND s.server IS NOT DISTINCT FROM d.server), "
+	"SELECT FROM ordflow.syncs s WHERE s.mode = 'cdc' AND s.role = d.role "
+	"AND s.server IS NOT DISTINCT FROM d.server), "
 	"generation = greatest(generation, $3) + 1, backlog = true, sent = NULL, released = NULL "
 	"WHERE delivery_id = $1 AND NOT stopped",
 	.nargs = 3,
@@ -740,8 +741,8 @@ note_letters(void)
 }
 
 /* Is it about what the tables look like, and not about this row? */
-static bool
-is_schema_error(int sqlerrcode)
+bool
+ordflow_sync_error_is_schema(int sqlerrcode)
 {
 	int			class = ERRCODE_TO_CATEGORY(sqlerrcode);
 
@@ -1237,8 +1238,8 @@ apply_to_tables(void)
 
 /* ---- errors of expressions and of table targets ---- */
 
-static bool
-is_passing(int sqlerrcode)
+bool
+ordflow_sync_error_passes(int sqlerrcode)
 {
 	int			class = ERRCODE_TO_CATEGORY(sqlerrcode);
 
@@ -1257,12 +1258,12 @@ failed(ErrorData *error, Route *route, const Change *change, const SinkItem *ite
 	char	   *sqlstate = pstrdup(unpack_sql_state(error->sqlerrcode));
 
 	note_later = NIL;
-	if (route != NULL && !route->sync->paused && !is_passing(error->sqlerrcode) &&
-		is_schema_error(error->sqlerrcode))
+	if (route != NULL && !route->sync->paused && !ordflow_sync_error_passes(error->sqlerrcode) &&
+		ordflow_sync_error_is_schema(error->sqlerrcode))
 		pause_sync(route, error->message);
-	else if (route != NULL && item != NULL && !is_passing(error->sqlerrcode))
+	else if (route != NULL && item != NULL && !ordflow_sync_error_passes(error->sqlerrcode))
 		refused(route, item, sqlstate, error->message, error->hint);
-	else if (route != NULL && change != NULL && !is_passing(error->sqlerrcode))
+	else if (route != NULL && change != NULL && !ordflow_sync_error_passes(error->sqlerrcode))
 	{
 		ItemList	list = {0};
 
@@ -1368,7 +1369,7 @@ replay_letter(Letter *letter)
 	current_item = NULL;
 	if (error == NULL)
 		return goes_on;
-	if (is_passing(error->sqlerrcode))
+	if (ordflow_sync_error_passes(error->sqlerrcode))
 	{
 		failed(error, NULL, NULL, NULL);
 		return false;

@@ -28,6 +28,7 @@
 
 #include "base/json.h"
 #include "sync/internal.h"
+#include "sync/pull.h"
 #include "sync/row.h"
 
 /* A part of a target's name. */
@@ -1020,7 +1021,9 @@ ordflow_route_check(Route *route)
 {
 	Relation	source = table_open(route->sync->source, AccessShareLock);
 	RowRelation *row = ordflow_row_relation(source);
-	bool		full = source->rd_rel->relreplident == REPLICA_IDENTITY_FULL;
+	/* a pull knows the whole row */
+	bool		full = source->rd_rel->relreplident == REPLICA_IDENTITY_FULL ||
+		ordflow_is_pulled(route->sync->mode);
 	RouteShape *shape;
 
 	ordflow_route_forget_relation(route);

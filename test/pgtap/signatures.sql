@@ -95,6 +95,7 @@ INSERT INTO promised VALUES
 ('drop_sync', 'name text', 'void'),
 ('pause_sync', 'name text', 'void'),
 ('resume_sync', 'name text', 'void'),
+('run_sync', 'name text', 'bigint'),
 ('replay_dead_letters', 'name text', 'bigint'),
 ('emit', 'server name, topic text, key text, payload jsonb', 'void'),
 ('wait_for_sync', 'name text, lsn pg_lsn DEFAULT pg_current_wal_insert_lsn(), timeout interval DEFAULT ''00:00:05''::interval', 'boolean'),
