@@ -213,10 +213,14 @@ set_bound(void)
 	return true;
 }
 
-static void
+/* False: it went on with one that was begun before, so what is newer than that is still to come. */
+static bool
 attempt(void)
 {
+	bool		afresh;
+
 	prepare();
+	afresh = pull.row->until == NULL;
 	ordflow_pull_connect(&pull);
 	ordflow_pull_replay(&pull);
 	if (set_bound())
@@ -230,6 +234,7 @@ attempt(void)
 	ordflow_pull_begin(&pull);
 	ordflow_pull_finish(&pull);
 	ordflow_pull_commit(&pull);
+	return afresh;
 }
 
 static void
@@ -287,12 +292,14 @@ number_asked(void)
 static void
 try(void)
 {
+	static int64 rows_before = 0;
 	ErrorData  *volatile error = NULL;
+	volatile bool afresh = false;
 	uint64		number = number_asked();
 
 	PG_TRY();
 	{
-		attempt();
+		afresh = attempt();
 	}
 	PG_CATCH();
 	{
@@ -303,7 +310,9 @@ try(void)
 	if (error == NULL)
 	{
 		ordflow_companion_problem(NULL, NULL);
-		ordflow_pull_served(shared, number, pull.row->rows, NULL);
+		if (afresh)
+			ordflow_pull_served(shared, number, rows_before + pull.row->rows, NULL);
+		rows_before = afresh ? 0 : pull.row->rows;
 	}
 	else if (!ordflow_worker_leaving() && error->sqlerrcode != ERRCODE_ADMIN_SHUTDOWN)
 	{

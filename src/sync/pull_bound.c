@@ -4,7 +4,8 @@
  *
  * A transaction takes its cursor value when it begins (now()), or in the middle (a sequence, its
  * own number), and its rows are seen when it commits, which may be long after rows with greater
- * values.  So a bound is a value that no transaction which is still open, or begins later, can go below:
+ * values.  So a bound is a value that no transaction which is still open, or begins later, can go
+ * below:
  *
  *		times		the clock, but not past the beginning of the oldest transaction of this
  *					database: its rows may be as old as that.  Who has read the clock and cannot be
