@@ -8,6 +8,8 @@
  */
 #include "postgres.h"
 
+#include <ctype.h>
+
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
@@ -49,7 +51,7 @@ ordflow_pull_begin_keys(Pull *pull)
 	MemoryContext before;
 	char	  **names;
 	Oid		   *types;
-	int			n = pull->sink != NULL ? 1 : ordflow_table_keys(pull->route, &names, &types);
+	int			n = pull->sink != NULL ? 2 : ordflow_table_keys(pull->route, &names, &types);
 
 	before = MemoryContextSwitchTo(pull->memory);
 	pull->keys_desc = texts_desc(n);
@@ -64,14 +66,6 @@ field_named(const SinkItem *item, const char *name)
 		if (strcmp(item->fields[i].name, name) == 0)
 			return &item->fields[i];
 	return NULL;
-}
-
-/* What a sink knows a row by, as its scan() tells it. */
-static const char *
-name_of(const SinkItem *item, Size *length)
-{
-	*length = item->target != NULL ? item->target_length : item->key_length;
-	return item->target != NULL ? item->target : item->key;
 }
 
 static void
@@ -92,25 +86,34 @@ keep_table_key(Pull *pull, const SinkItem *item)
 	tuplestore_putvalues(pull->keys, pull->keys_desc, values, nulls);
 }
 
+/* What a sink may know a row by: its target, and its key. */
+static void
+keep_names(Tuplestorestate *store, TupleDesc desc, const char *target, size_t target_length,
+		   const char *key, size_t key_length)
+{
+	Datum		values[2] = {0};
+	bool		nulls[2] = {target == NULL, key == NULL};
+
+	if (target != NULL)
+		values[0] = PointerGetDatum(cstring_to_text_with_len(target, target_length));
+	if (key != NULL)
+		values[1] = PointerGetDatum(cstring_to_text_with_len(key, key_length));
+	tuplestore_putvalues(store, desc, values, nulls);
+	for (int i = 0; i < 2; i++)
+		if (!nulls[i])
+			pfree(DatumGetPointer(values[i]));
+}
+
 void
 ordflow_pull_keep_key(Pull *pull, const SinkItem *item)
 {
-	Size		length;
-	const char *name;
-	Datum		value;
-	bool		isnull;
-
 	if (pull->keys == NULL || item->op != SINK_PUT)
 		return;
 	if (pull->sink == NULL)
-	{
 		keep_table_key(pull, item);
-		return;
-	}
-	name = name_of(item, &length);
-	isnull = name == NULL;
-	value = isnull ? (Datum) 0 : PointerGetDatum(cstring_to_text_with_len(name, length));
-	tuplestore_putvalues(pull->keys, pull->keys_desc, &value, &isnull);
+	else
+		keep_names(pull->keys, pull->keys_desc, item->target, item->target_length, item->key,
+				   item->key_length);
 }
 
 /* A store that queries of this connection to SPI can name. */
@@ -176,19 +179,63 @@ typedef struct Meeting
 {
 	Pull	   *pull;
 	Tuplestorestate *met;
+	const char *pattern;		/* NULL: the sink tells of its own rows alone */
+	char	   *separators;		/* of the pattern's own text */
 } Meeting;
+
+/*
+ * Is the name one of this sync's rows?  What stands for a column holds no separator of the
+ * pattern: order:42 fits order:*, and order:42:lines is somebody else's, which is left alone.
+ */
+static bool
+fits(const char *pattern, const char *name, const char *end, const char *separators)
+{
+	for (; *pattern != '\0' && *pattern != '*'; pattern++, name++)
+	{
+		if (*pattern == '\\')
+			pattern++;
+		if (name == end || *name != *pattern)
+			return false;
+	}
+	if (*pattern == '\0')
+		return name == end;
+	for (;; name++)
+	{
+		if (fits(pattern + 1, name, end, separators))
+			return true;
+		if (name == end || strchr(separators, *name) != NULL)
+			return false;
+	}
+}
+
+static char *
+separators_of(const char *pattern)
+{
+	char	   *separators = palloc0((pattern != NULL ? strlen(pattern) : 0) + 1);
+	int			n = 0;
+
+	for (const char *c = pattern; c != NULL && *c != '\0'; c++)
+	{
+		if (*c == '*')
+			continue;
+		if (*c == '\\')
+			c++;
+		if (ispunct((unsigned char) *c))
+			separators[n++] = *c;
+	}
+	return separators;
+}
 
 static bool
 meet(void *context, const char *target, size_t target_length, const char *key, size_t key_length)
 {
 	Meeting    *meeting = context;
-	bool		isnull = false;
-	Datum		value = PointerGetDatum(target != NULL ?
-										cstring_to_text_with_len(target, target_length) :
-										cstring_to_text_with_len(key, key_length));
 
-	tuplestore_putvalues(meeting->met, meeting->pull->keys_desc, &value, &isnull);
-	pfree(DatumGetPointer(value));
+	if (target != NULL && meeting->pattern != NULL &&
+		!fits(meeting->pattern, target, target + target_length, meeting->separators))
+		return !ordflow_worker_leaving();
+	keep_names(meeting->met, meeting->pull->keys_desc, target, target_length,
+			   target != NULL ? NULL : key, key_length);
 	return !ordflow_worker_leaving();
 }
 
@@ -217,38 +264,52 @@ scan_target(Pull *pull)
 	char	   *cursor = palloc0(SINK_CURSOR_MAX);
 	Meeting		meeting = {pull, tuplestore_begin_heap(true, true, work_mem)};
 	ModuleError error = {0};
-	char	   *pattern;
 
 	MemoryContextSwitchTo(before);
-	pattern = pattern_of(pull);
+	meeting.pattern = pattern_of(pull);
+	meeting.separators = separators_of(meeting.pattern);
 	do
 	{
-		if (!pull->sink->scan(pull->state, &pull->route->sink, pattern, cursor, meet, &meeting,
-							  &error))
+		if (!pull->sink->scan(pull->state, &pull->route->sink, meeting.pattern, cursor, meet,
+							  &meeting, &error))
 			ereport(ERROR,
 					errcode(ERRCODE_ORDFLOW_UNAVAILABLE),
 					errmsg("the target could not be read: %s", error.message));
 		ordflow_pull_check();
-	} while (cursor[0] != '\0');
+	}
+	while (cursor[0] != '\0');
 	return meeting.met;
 }
 
-/* Those that were met and not sent, in a store that outlives the transaction. */
-static Tuplestorestate *
-find_others(Pull *pull, Tuplestorestate *met)
-{
-	MemoryContext before = MemoryContextSwitchTo(pull->memory);
-	Tuplestorestate *others = tuplestore_begin_heap(false, true, work_mem);
-	Portal		portal;
+#define OTHERS \
+	"(SELECT k1, NULL::text FROM " MET " WHERE k1 IS NOT NULL " \
+	"EXCEPT SELECT k1, NULL FROM " SENT ") UNION ALL " \
+	"(SELECT NULL, k2 FROM " MET " WHERE k1 IS NULL EXCEPT SELECT NULL, k2 FROM " SENT ")"
 
-	MemoryContextSwitchTo(before);
-	ordflow_pull_begin(pull);
-	SPI_connect();
-	name_store(SENT, pull->keys, pull->keys_desc);
-	name_store(MET, met, pull->keys_desc);
-	portal = SPI_cursor_open_with_args(NULL, "SELECT k1 COLLATE \"C\" FROM " MET " EXCEPT "
-									   "SELECT k1 COLLATE \"C\" FROM " SENT, 0, NULL, NULL, NULL,
-									   true, CURSOR_OPT_NO_SCROLL);
+#define NOT_MET \
+	"SELECT WHERE EXISTS (SELECT FROM " MET " WHERE k1 IS NULL) AND EXISTS (" \
+	"SELECT k2 FROM " SENT " EXCEPT SELECT k2 FROM " MET ")"
+
+/* Rows that a target tells by their keys must be there, now that they were sent; connected. */
+static bool
+is_told_as_sent(Pull *pull)
+{
+	if (SPI_execute(NOT_MET, true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "keys could not be compared");
+	if (SPI_processed == 0)
+		return true;
+	pull->held = MemoryContextStrdup(pull->memory,
+									 "nothing was removed from the target, as it writes keys "
+									 "otherwise than they were sent: give both the same types");
+	return false;
+}
+
+static void
+keep_others(Tuplestorestate *others)
+{
+	Portal		portal = SPI_cursor_open_with_args(NULL, OTHERS, 0, NULL, NULL, NULL, true,
+												   CURSOR_OPT_NO_SCROLL);
+
 	for (;;)
 	{
 		SPI_cursor_fetch(portal, true, FETCH_ROWS);
@@ -259,28 +320,45 @@ find_others(Pull *pull, Tuplestorestate *met)
 		SPI_freetuptable(SPI_tuptable);
 	}
 	SPI_cursor_close(portal);
+}
+
+/* Those that were met and not sent, in a store that outlives the transaction. */
+static Tuplestorestate *
+find_others(Pull *pull, Tuplestorestate *met)
+{
+	MemoryContext before = MemoryContextSwitchTo(pull->memory);
+	Tuplestorestate *others = tuplestore_begin_heap(false, true, work_mem);
+
+	MemoryContextSwitchTo(before);
+	ordflow_pull_begin(pull);
+	SPI_connect();
+	name_store(SENT, pull->keys, pull->keys_desc);
+	name_store(MET, met, pull->keys_desc);
+	if (is_told_as_sent(pull))
+		keep_others(others);
 	SPI_finish();
 	ordflow_pull_commit(pull);
 	return others;
 }
 
-/* A deletion of what has that name. */
+/* A deletion of what is told by its target, or by its key. */
 static void
-add_deletion(Pull *pull, Datum name, bool by_target, ItemList *items)
+add_deletion(Pull *pull, TupleTableSlot *slot, ItemList *items)
 {
 	SinkItem	item = {.op = SINK_DELETE,.route = &pull->route->sink,
 	.at = {pull->row->generation, pull->row->pull, ++pull->ordinal, 0}};
-	char	   *called = TextDatumGetCString(name);
+	bool		isnull;
+	Datum		target = slot_getattr(slot, 1, &isnull);
 
-	if (by_target)
+	if (!isnull)
 	{
-		item.target = called;
-		item.target_length = strlen(called);
+		item.target = TextDatumGetCString(target);
+		item.target_length = strlen(item.target);
 	}
 	else
 	{
-		item.key = called;
-		item.key_length = strlen(called);
+		item.key = TextDatumGetCString(slot_getattr(slot, 2, &isnull));
+		item.key_length = strlen(item.key);
 	}
 	ordflow_items_add(items, &item);
 }
@@ -288,19 +366,16 @@ add_deletion(Pull *pull, Datum name, bool by_target, ItemList *items)
 static void
 delete_others(Pull *pull, Tuplestorestate *others)
 {
+	MemoryContext before = MemoryContextSwitchTo(pull->memory);
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(pull->keys_desc, &TTSOpsMinimalTuple);
 	ItemList	items;
-	bool		by_target = pull->route->sink.target != NULL;
 
+	MemoryContextSwitchTo(before);
 	do
 	{
 		items = (ItemList) {0};
 		while (items.n < SINK_ITEMS_MAX && tuplestore_gettupleslot(others, true, false, slot))
-		{
-			bool		isnull;
-
-			add_deletion(pull, slot_getattr(slot, 1, &isnull), by_target, &items);
-		}
+			add_deletion(pull, slot, &items);
 		if (items.n == 0)
 			break;
 		ordflow_pull_begin(pull);
@@ -310,7 +385,8 @@ delete_others(Pull *pull, Tuplestorestate *others)
 		ordflow_pull_apply(pull, &items);
 		ordflow_pull_check();
 		MemoryContextReset(pull->batch_memory);
-	} while (true);
+	}
+	while (true);
 	ExecDropSingleTupleTableSlot(slot);
 }
 

@@ -22,7 +22,8 @@ answer($node, <<'SQL');
 	CREATE EXTENSION ordflow;
 	CREATE SCHEMA shop;
 	-- what is written to a target, each time
-	CREATE TABLE shop.writes (place bigint GENERATED ALWAYS AS IDENTITY, target text, id int, v int);
+	CREATE TABLE shop.writes
+		(place bigint GENERATED ALWAYS AS IDENTITY, target text, id int, v int);
 	CREATE FUNCTION shop.note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
 		INSERT INTO shop.writes (target, id, v) VALUES (TG_TABLE_NAME, NEW.id, NEW.v);
 		RETURN NULL;
@@ -536,10 +537,31 @@ sub redis
 	my %seen = map { $_ => 1 } $redis->ask('XRANGE', 'told', '-', '+') =~ /"id":\s*(\d+)/g;
 	is(scalar(keys %seen), 2000, 'Redis: of each row');
 	eval { $asked->quit };
-	answer($node, qq(SELECT ordflow.drop_sync('$_'))) for qw(told cached);
+	redis_whole();
+	answer($node, qq(SELECT ordflow.drop_sync('$_'))) for qw(told cached whole_cached);
 	becomes($node, q(SELECT count(*) FROM ordflow.sync_pulls WHERE server = 'cache'), 0,
 		'Redis: dropped');
 	is(join(' ', $redis->keys_like('ordflow:*')), '', 'Redis: nothing of ours is left');
+	return;
+}
+
+# Keys of rows that are gone go; others' that begin like ours stay.
+sub redis_whole
+{
+	answer($node,
+		'CREATE TABLE shop.whole_cached (id int, lang text, v int, PRIMARY KEY (id, lang));
+		INSERT INTO shop.whole_cached SELECT i, $$en$$, i FROM generate_series(1, 3000) i');
+	$redis->ask('SET', 'item:1:en:note', 'mine');
+	$redis->ask('SET', 'item:77', 'mine');
+	$redis->ask('HSET', 'item:9999:de', 'v', 'old');
+	create_sync('whole_cached', 'full', { schedule => '@yearly' }, 'cache', 'item:{id}:{lang}');
+	becomes($node, status('whole_cached', 'rows, last_run IS NOT NULL'), '3000|t',
+		'Redis: a full copy is made at once');
+	is($redis->ask('EXISTS', 'item:9999:de'), 0, 'Redis: what the source does not have is removed');
+	answer($node, 'DELETE FROM shop.whole_cached WHERE id > 2');
+	is(pull('whole_cached'), 2, 'Redis: a full copy');
+	is(join(' ', $redis->keys_like('item:*')), 'item:1:en item:1:en:note item:2:en item:77',
+		"Redis: what is gone is removed, and what is others' stays");
 	return;
 }
 
