@@ -1,24 +1,31 @@
 # Syncs whose source is a foreign table: of another PostgreSQL, and of MariaDB. Nobody here sees who
-# writes there, so the option overlap goes back behind what was pulled.
+# writes there, so the option overlap goes back behind what was pulled. And one that pg_cron runs.
 use strict;
 use warnings;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 use IPC::Run;
 use Ordflow;
+use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Sessions qw(session act);
 use Test::More;
 use Time::HiRes qw(time usleep);
 
-use constant PATIENCE => 60;	# seconds, for MariaDB to start
+use constant PATIENCE => 60;	# seconds, for MariaDB to start, and for pg_cron's next minute
 
-my $node = server('main', 'wal_level = minimal', 'max_wal_senders = 0',
-	'max_worker_processes = 20');
+my $node = PostgreSQL::Test::Cluster->new('main');
+my $has_cron = extension('pg_cron');
+$node->init;
+configure($node, 'wal_level = minimal', 'max_wal_senders = 0', 'max_worker_processes = 20',
+	$has_cron ? ("shared_preload_libraries = 'ordflow, pg_cron'",
+		"cron.database_name = 'postgres'", sprintf("cron.host = '%s'", $node->host)) : ());
+$node->start;
 my $directory = PostgreSQL::Test::Utils::tempdir_short();
 my $maria;
 
 answer($node, 'CREATE EXTENSION ordflow; CREATE SCHEMA shop');
+cron_begins() if $has_cron;
 SKIP:
 {
 	skip('the extension postgres_fdw is not installed', 1) unless extension('postgres_fdw');
@@ -29,6 +36,11 @@ SKIP:
 	skip('the extension mysql_fdw is not installed', 1) unless extension('mysql_fdw');
 	skip('mariadb-server is not installed', 1) unless program('mariadbd', 'mariadb-install-db');
 	mariadb();
+}
+SKIP:
+{
+	skip('the extension pg_cron is not installed', 1) unless $has_cron;
+	cron_ends();
 }
 done_testing();
 
@@ -65,6 +77,30 @@ sub copy_is
 		FROM shop.$table"), $expected, $name);
 }
 
+# ---- pg_cron ----
+
+sub cron_begins
+{
+	answer($node, q(CREATE EXTENSION pg_cron;
+		CREATE TABLE shop.daily (id int PRIMARY KEY, v int);
+		CREATE TABLE shop.daily_copy (id int PRIMARY KEY, v int);
+		SELECT ordflow.create_sync('daily', 'shop.daily', target => 'shop.daily_copy',
+			mode => 'full')));
+	pull('daily');
+	answer($node, q(INSERT INTO shop.daily VALUES (1, 1);
+		SELECT cron.schedule('daily', '* * * * *', $$SELECT ordflow.run_sync('daily')$$)));
+	return;
+}
+
+sub cron_ends
+{
+	my $until = time + PATIENCE;
+	usleep(200_000)
+	  while answer($node, 'SELECT count(*) FROM shop.daily_copy') eq '0' && time < $until;
+	copy_is('daily_copy', '1:1', 'pg_cron runs a sync');
+	return;
+}
+
 # ---- PostgreSQL ----
 
 sub other_postgres
@@ -83,7 +119,8 @@ sub other_postgres
 			OPTIONS (schema_name 'public', table_name 'item');
 		CREATE TABLE shop.far_copy (id int PRIMARY KEY, v int, cursor timestamptz)");
 	answer($node, q(SELECT ordflow.create_sync('far', 'shop.far', target => 'shop.far_copy',
-		mode => 'scheduled', options => '{"cursor": "cursor", "key": ["id"], "overlap": "1 min"}')));
+		mode => 'scheduled',
+		options => '{"cursor": "cursor", "key": ["id"], "overlap": "1 min"}')));
 	is(pull('far'), 1, 'another PostgreSQL');
 	my $slow = session($far);
 	act($slow, 'BEGIN');
