@@ -393,7 +393,10 @@ turn(TimestampTz *idle_since)
 	PullRow    *row;
 	TimestampTz due;
 
-	ordflow_pull_begin(&pull);
+	if (!ordflow_worker_begin())
+		return false;
+	in_transaction = true;
+	MemoryContextSwitchTo(pull.batch_memory);
 	row = ordflow_pull_read_row(my_id);
 	ordflow_pull_commit(&pull);
 	if (row == NULL)
@@ -411,7 +414,11 @@ turn(TimestampTz *idle_since)
 		return true;
 	}
 	if (now > *idle_since + LINGER && due > now + LINGER)
+	{
+		/* for the coordinator, who knows what was planned when he last looked */
+		ordflow_worker_note(DUTY_SYNC, due);
 		return false;
+	}
 	MemoryContextReset(pull.batch_memory);
 	ordflow_companion_idle(true);
 	wait_for_something(Max(1, Min((due - now) / 1000 + 1, LOOK_MS)));

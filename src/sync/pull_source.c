@@ -16,7 +16,6 @@
 #include "catalog/pg_operator.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
-#include "executor/spi_priv.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"

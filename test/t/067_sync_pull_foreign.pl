@@ -25,6 +25,7 @@ my $directory = PostgreSQL::Test::Utils::tempdir_short();
 my $maria;
 
 answer($node, 'CREATE EXTENSION ordflow; CREATE SCHEMA shop');
+slowly_begins();
 cron_begins() if $has_cron;
 SKIP:
 {
@@ -42,6 +43,7 @@ SKIP:
 	skip('the extension pg_cron is not installed', 1) unless $has_cron;
 	cron_ends();
 }
+slowly_ends();
 done_testing();
 
 # ---- what the tests are made of ----
@@ -75,6 +77,29 @@ sub copy_is
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	return is(answer($node, "SELECT coalesce(string_agg(id || ':' || v, ' ' ORDER BY id), '')
 		FROM shop.$table"), $expected, $name);
+}
+
+# ---- a schedule between whose times the process goes ----
+
+sub slowly_begins
+{
+	answer($node, q(CREATE TABLE shop.slow (id int PRIMARY KEY, at timestamptz DEFAULT now());
+		CREATE TABLE shop.slow_copy (id int PRIMARY KEY, at timestamptz,
+			pulled timestamptz DEFAULT clock_timestamp());
+		SELECT ordflow.create_sync('slow', 'shop.slow', target => 'shop.slow_copy',
+			mode => 'scheduled', options => '{"cursor": "at", "schedule": "20 seconds"}');
+		INSERT INTO shop.slow VALUES (1)));
+	return;
+}
+
+sub slowly_ends
+{
+	becomes($node, 'SELECT count(*) FROM shop.slow_copy', 1, 'every 20 seconds: at first');
+	answer($node, 'INSERT INTO shop.slow VALUES (2)');
+	becomes($node, 'SELECT count(*) FROM shop.slow_copy', 2, 'every 20 seconds: and again');
+	is(answer($node, q(SELECT bool_and(extract(second FROM pulled)::int % 20 < 5)
+		FROM shop.slow_copy)), 't', 'every 20 seconds: on time');
+	return;
 }
 
 # ---- pg_cron ----
