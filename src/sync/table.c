@@ -341,6 +341,25 @@ ordflow_table_apply(Route *route, const SinkItem *item)
 	ordflow_role_leave(saved);
 }
 
+char *
+ordflow_table_name(Route *route)
+{
+	return get_target(route)->name;
+}
+
+int
+ordflow_table_keys(Route *route, char ***keys, Oid **types)
+{
+	TableTarget *table = get_target(route);
+	int32		typmod;
+
+	*keys = table->keys;
+	*types = palloc((table->nkeys + 1) * sizeof(Oid));
+	for (int i = 0; i < table->nkeys; i++)
+		(*types)[i] = column_type(table, table->keys[i], &typmod);
+	return table->nkeys;
+}
+
 /* ---- checks ---- */
 
 static bool
