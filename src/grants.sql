@@ -116,8 +116,8 @@ INSERT INTO ordflow.parts (part, privilege, object) SELECT part, privilege, obje
         'TABLE ordflow.task_attempts', 'TABLE ordflow.task_batches', 'TABLE ordflow.task_batch_ends', 'TABLE ordflow.task_unique',
         'TABLE ordflow.task_schedules',
         'TABLE ordflow.syncs', 'TABLE ordflow.sync_starts', 'TABLE ordflow.sync_deliveries', 'TABLE ordflow.sync_letters',
-        'TABLE ordflow.outbox', 'TABLE ordflow.sync_copies', 'TABLE ordflow.sync_copy_places', 'TABLE ordflow.sync_pulls', 'TABLE ordflow.sync_status',
-        'TABLE ordflow.sync_progress', 'TABLE ordflow.sync_dead_letters',
+        'TABLE ordflow.outbox', 'TABLE ordflow.sync_copies', 'TABLE ordflow.sync_copy_places', 'TABLE ordflow.sync_pulls',
+        'TABLE ordflow.sync_status', 'TABLE ordflow.sync_progress', 'TABLE ordflow.sync_dead_letters',
         'TABLE ordflow.shipment_lines', 'TABLE ordflow.payments', 'TABLE ordflow.refunds', 'TABLE ordflow.refund_lines']),
     ('admin', 'EXECUTE', ARRAY[
         'FUNCTION ordflow.define_machine(text, jsonb)',

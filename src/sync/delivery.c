@@ -1440,7 +1440,8 @@ failed(ErrorData *error, Route *route, const Change *change, const SinkItem *ite
 		one_by_one = true;
 		go_back();
 	}
-	else if (route != NULL && !route->sync->paused && !ordflow_sync_error_passes(error->sqlerrcode) &&
+	else if (route != NULL && !route->sync->paused &&
+		!ordflow_sync_error_passes(error->sqlerrcode) &&
 		ordflow_sync_error_is_schema(error->sqlerrcode))
 		pause_sync(route, error->message);
 	else if (route != NULL && item != NULL && !ordflow_sync_error_passes(error->sqlerrcode))
