@@ -270,7 +270,7 @@ SELECT s.name, s.source, s.server, s.target, s.mode, s.role,
        CASE WHEN NOT ordflow.is_active('sync') AND s.mode <> 'dual_write' THEN 'inactive'
             WHEN s.mode = 'dual_write' THEN 'streaming'
             WHEN s.paused THEN 'paused'
-            WHEN s.mode <> 'cdc' THEN coalesce(p.state, 'idle')
+            WHEN s.mode <> 'cdc' THEN coalesce(p.state COLLATE "default", 'idle')
             WHEN d.stopped THEN 'gap'
             WHEN f.state = 'streaming' AND c.phase IS NOT NULL THEN 'copying'
             ELSE coalesce(f.state, 'creating') END AS state,
