@@ -77,6 +77,8 @@ INSERT INTO ordflow.parts (part, privilege, object) SELECT part, privilege, obje
         'FUNCTION ordflow.resync(text, text)',
         'FUNCTION ordflow.replay_dead_letters(text)',
         'FUNCTION ordflow.run_sync(text)',
+        'FUNCTION ordflow.verify_sync(text)',
+        'FUNCTION ordflow.repair_sync(text)',
         'FUNCTION ordflow.check_sync(text)',
         'FUNCTION ordflow.preview_sync(text, integer)',
         'FUNCTION ordflow.wait_for_sync(text, pg_lsn, interval)',

@@ -696,6 +696,100 @@ truncate_keys(RedisSink *redis, const SinkItem *item, const SinkPosition *from, 
 	return outcome;
 }
 
+/* ---- what is there ---- */
+
+static bool
+is_text(const redisReply *reply, const char *text, size_t length)
+{
+	return reply->type == REDIS_REPLY_STRING && reply->len == length &&
+		memcmp(reply->str, text, length) == 0;
+}
+
+/* A hash has the fields that are not null, and no others. */
+static bool
+is_same_hash(const redisReply *reply, const SinkItem *item)
+{
+	size_t		expected = 0;
+
+	for (int i = 0; i < item->nfields; i++)
+	{
+		const SinkField *field = &item->fields[i];
+		bool		there = field->value == NULL;
+
+		expected += field->value != NULL;
+		for (size_t e = 0; e + 1 < reply->elements && !there; e += 2)
+			there = is_text(reply->element[e], field->name, strlen(field->name)) &&
+				is_text(reply->element[e + 1], field->value, field->length);
+		if (!there)
+			return false;
+	}
+	return reply->elements == 2 * expected;
+}
+
+static SinkFound
+compare_reply(const redisReply *reply, const SinkItem *item)
+{
+	const char *type = type_of(item->route);
+	const char *column = option(item->route, OPTION_VALUE);
+
+	if (reply->type == REDIS_REPLY_NIL ||
+		(reply->type == REDIS_REPLY_ARRAY && reply->elements == 0))
+		return SINK_FOUND_NOTHING;
+	if (is(type, "hash"))
+		return reply->type == REDIS_REPLY_ARRAY && is_same_hash(reply, item) ? SINK_FOUND_SAME :
+			SINK_FOUND_OTHER;
+	if (is(type, "json"))
+		return is_text(reply, item->body, item->body_length) ? SINK_FOUND_SAME : SINK_FOUND_OTHER;
+	for (int i = 0; i < item->nfields; i++)
+		if (is(item->fields[i].name, column) && item->fields[i].value != NULL)
+			return is_text(reply, item->fields[i].value, item->fields[i].length) ?
+				SINK_FOUND_SAME : SINK_FOUND_OTHER;
+	return SINK_FOUND_OTHER;
+}
+
+/* A string whose column is null is no key at all. */
+static bool
+is_no_key(const SinkItem *item)
+{
+	const char *column = option(item->route, OPTION_VALUE);
+
+	for (int i = 0; is(type_of(item->route), "string") && i < item->nfields; i++)
+		if (is(item->fields[i].name, column))
+			return item->fields[i].value == NULL;
+	return false;
+}
+
+static bool
+compare(void *state, const SinkItem *items, int n, SinkFound *found, ModuleError *error)
+{
+	RedisSink  *redis = state;
+	bool		is_hash = n > 0 && is(type_of(items[0].route), "hash");
+
+	for (int i = 0; i < n; i++)
+	{
+		const char *words[] = {is_hash ? "HGETALL" : "GET", items[i].target};
+		size_t		lengths[] = {strlen(words[0]), items[i].target_length};
+
+		if (redisAppendCommandArgv(redis->connection, 2, words, lengths) != REDIS_OK)
+			return module_fail(error, false, NULL, "out of memory");
+	}
+	for (int i = 0; i < n; i++)
+	{
+		redisReply *reply = redis_answer(&redis->server, redis->connection, error);
+
+		if (reply == NULL)
+			return false;
+		/* of another type: it is there, and something else */
+		found[i] = redis_is_error(reply) ? SINK_FOUND_OTHER : compare_reply(reply, &items[i]);
+		if (is_no_key(&items[i]))
+			found[i] = found[i] == SINK_FOUND_NOTHING ? SINK_FOUND_SAME : SINK_FOUND_OTHER;
+		if (redis_is_error(reply) && strncmp(reply->str, "WRONGTYPE", 9) != 0)
+			return redis_succeeded(reply, error);
+		freeReplyObject(reply);
+	}
+	return true;
+}
+
 static bool
 scan(void *state, SinkRoute *sink_route, const char *pattern, char *cursor, SinkMeet meet,
 	 void *context, ModuleError *error)
@@ -758,6 +852,7 @@ const Sink	redis_sink = {
 	.position = position,
 	.apply = apply,
 	.clear = clear,
+	.compare = compare,
 	.scan = scan,
 	.close = close_sink
 };

@@ -466,6 +466,20 @@ extern void ordflow_route_refetch_item(Route *route, const Change *change, const
 extern void ordflow_route_by_key(Route *route, const SinkItem *letter, const SinkPosition *at,
 								 ItemList *items);
 
+/* The key of a row of the source, as text; of several columns an array.  NULL: it has none. */
+extern char *ordflow_change_key(const ChangeRelation *relation, const ChangeValue *values);
+
+/*
+ * The source's key of a row of which the target tells columns by name, its name there, or its key
+ * there; NULL: these do not tell it.  In a transaction, in the current context.
+ */
+extern char *ordflow_route_source_key(Route *route, char **names, char **values, int n);
+extern char *ordflow_route_key_of_target(Route *route, const char *target);
+extern char *ordflow_route_key_of_key(Route *route, const char *key);
+
+/* The pattern of a SINK_TRUNCATE; NULL: the target has no name. */
+extern char *ordflow_route_pattern(Route *route);
+
 /* Checks the sync against its source as it is: raises what create_sync() raises. */
 extern void ordflow_route_check(Route *route);
 
@@ -575,6 +589,21 @@ extern int	ordflow_table_keys(Route *route, char ***keys, Oid **types);
 /* Is there a table that the route can write?  42P01, 42501, 42703, 42P10. */
 extern void ordflow_table_check(Route *route);
 
+/*
+ * What the target holds of items that are to be put there, each with its place in found; as the
+ * sync's role, connected to nothing.  Values are compared as what the columns are.
+ */
+extern void ordflow_table_compare(Route *route, const SinkItem *items, int n, SinkFound *found);
+
+extern bool ordflow_table_is_generated(Route *route, const char *column);
+
+/* The target's key of an item, or of each row that is there, as text; of several columns an array. */
+extern char *ordflow_table_key(Route *route, const SinkItem *item);
+extern void ordflow_table_scan(Route *route, SinkMeet meet, void *context);
+
+/* The source's key of a row that has this key there; NULL: the target does not tell it. */
+extern char *ordflow_table_source_key(Route *route, const char *key);
+
 /* ---- letter.c: what could not be sent ---- */
 /*
  * In a transaction.  state: dead, parked (behind a dead one), waiting (its sync is paused).  One
@@ -635,6 +664,8 @@ extern char *ordflow_delivery_name(const SyncDelivery *delivery);
 /* ---- status.c ---- */
 
 /* The sync that argument 0 names, whose role the caller is a member of; in the current context. */
+/* Is all that committed before that place at the target?  Not of a sync of another mode. */
+extern bool ordflow_sync_is_there(const SyncDefinition *sync, XLogRecPtr lsn);
 extern SyncDefinition *ordflow_sync_of_caller(FunctionCallInfo fcinfo);
 
 /* ---- verbs.c ---- */

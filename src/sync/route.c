@@ -11,6 +11,8 @@
  */
 #include "postgres.h"
 
+#include <ctype.h>
+
 #include "access/htup_details.h"
 #include "access/relation.h"
 #include "access/sysattr.h"
@@ -1150,6 +1152,124 @@ ordflow_route_by_key(Route *route, const SinkItem *letter, const SinkPosition *a
 	ordflow_route_change(route, &change, at, items);
 	ordflow_route_forget_relation(route);
 	table_close(source, AccessShareLock);
+}
+
+/* ---- back from the target ---- */
+
+char *
+ordflow_change_key(const ChangeRelation *relation, const ChangeValue *values)
+{
+	SinkItem	item = {0};
+
+	set_key(relation, values, &item);
+	return unconstify(char *, item.key);
+}
+
+char *
+ordflow_route_source_key(Route *route, char **names, char **values, int n)
+{
+	Relation	source = table_open(route->sync->source, AccessShareLock);
+	RowRelation *row = ordflow_row_relation(source);
+	RouteShape *shape = shape_for(route, &row->relation);
+	ChangeValue *key = palloc0((row->relation.ncolumns + 1) * sizeof(ChangeValue));
+	SinkItem	item = {0};
+
+	for (int i = 0; i < n; i++)
+	{
+		int			column = find_column(shape->relation, names[i]);
+		int			from = column >= 0 ? shape->from[column] : -1;
+
+		if (from >= 0)
+			key[from] = (ChangeValue) {VALUE_TEXT, strlen(values[i]), values[i]};
+	}
+	set_key(&row->relation, key, &item);
+	table_close(source, AccessShareLock);
+	return unconstify(char *, item.key);
+}
+
+/* A value with a character that stands between the columns could be another's part. */
+static char *
+take_value(const char **at, const NamePart *next, const RouteShape *shape)
+{
+	const char *end = next != NULL && next->literal != NULL ? strstr(*at, next->literal) :
+		*at + strlen(*at);
+	char	   *value;
+
+	if (end == NULL || (next != NULL && next->literal == NULL))
+		return NULL;
+	value = pnstrdup(*at, end - *at);
+	for (int i = 0; i < shape->nparts; i++)
+		for (const char *c = shape->parts[i].literal; c != NULL && *c != '\0'; c++)
+			if (ispunct((unsigned char) *c) && strchr(value, *c) != NULL)
+				return NULL;
+	*at = end;
+	return value;
+}
+
+char *
+ordflow_route_key_of_target(Route *route, const char *target)
+{
+	Relation	source = table_open(route->sync->source, AccessShareLock);
+	RouteShape *shape = shape_for(route, &ordflow_row_relation(source)->relation);
+	char	  **names = palloc((shape->nparts + 1) * sizeof(char *));
+	char	  **values = palloc((shape->nparts + 1) * sizeof(char *));
+	const char *at = target;
+	int			n = 0;
+
+	table_close(source, AccessShareLock);
+	for (int i = 0; i < shape->nparts; i++)
+	{
+		const NamePart *part = &shape->parts[i];
+
+		if (part->literal != NULL)
+		{
+			if (strncmp(at, part->literal, strlen(part->literal)) != 0)
+				return NULL;
+			at += strlen(part->literal);
+			continue;
+		}
+		values[n] = take_value(&at, i + 1 < shape->nparts ? part + 1 : NULL, shape);
+		if (values[n] == NULL)
+			return NULL;
+		names[n++] = unconstify(char *, shape->relation->columns[part->column].name);
+	}
+	return *at == '\0' ? ordflow_route_source_key(route, names, values, n) : NULL;
+}
+
+char *
+ordflow_route_key_of_key(Route *route, const char *key)
+{
+	Relation	source = table_open(route->sync->source, AccessShareLock);
+	RouteShape *shape = shape_for(route, &ordflow_row_relation(source)->relation);
+	int			n = shape->relation->nkeys;
+	char	  **names = palloc((n + 1) * sizeof(char *));
+	char	  **values = palloc((n + 1) * sizeof(char *));
+	Jsonb	   *array = NULL;
+
+	table_close(source, AccessShareLock);
+	if (n > 1)
+		array = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(key)));
+	for (int i = 0; i < n; i++)
+	{
+		JsonbValue *element = array ? getIthJsonbValueFromContainer(&array->root, i) : NULL;
+
+		names[i] = unconstify(char *, shape->relation->columns[shape->relation->keys[i]].name);
+		values[i] = element ? pnstrdup(element->val.string.val, element->val.string.len) :
+			pstrdup(key);
+	}
+	return ordflow_route_source_key(route, names, values, n);
+}
+
+char *
+ordflow_route_pattern(Route *route)
+{
+	Relation	source = table_open(route->sync->source, AccessShareLock);
+	RouteShape *shape = shape_for(route, &ordflow_row_relation(source)->relation);
+	SinkItem	item = {.op = SINK_TRUNCATE};
+
+	set_target(shape, NULL, &item);
+	table_close(source, AccessShareLock);
+	return unconstify(char *, item.target);
 }
 
 /* ---- checks ---- */

@@ -228,6 +228,12 @@ has_waiting(const SyncDefinition *sync)
 	return waiting;
 }
 
+bool
+ordflow_sync_is_there(const SyncDefinition *sync, XLogRecPtr lsn)
+{
+	return !sync->paused && is_durable(sync, before_page_header(lsn)) && !has_waiting(sync);
+}
+
 static TimestampTz
 wait_until(FunctionCallInfo fcinfo)
 {

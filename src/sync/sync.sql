@@ -254,6 +254,19 @@ AS 'MODULE_PATHNAME', 'ordflow_preview_sync';
 COMMENT ON FUNCTION ordflow.preview_sync(text, int) IS
 'What would be sent of the source''s rows as they are, at most max_rows (1 to 1000) of them, without sending it. Raises what the expressions raise, OF004, 22023, 42501.';
 
+CREATE FUNCTION ordflow.verify_sync(name text)
+RETURNS TABLE (key text, problem text)
+LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'ordflow_verify_sync';
+COMMENT ON FUNCTION ordflow.verify_sync(text) IS
+'Compares every row of the source with the target while both are written: a row for each that differs, none where all is well. key: the source''s primary key, of several columns a JSON array; problem: changed, missing (at the target), extra (not in the source, or refused by the filter). Tables of this database and of another PostgreSQL, and hashes, strings and JSON of Redis. In a transaction of its own, READ COMMITTED; waits for what was committed to arrive. Raises 0A000 for a mode or target that cannot be compared, 25001 in a transaction that has written, 42501, 54000 above 1,000,000 differences, 55000 where the sync is not up to date within 30 s, OF004, OF008.';
+
+CREATE FUNCTION ordflow.repair_sync(name text)
+RETURNS bigint LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'ordflow_repair_sync';
+COMMENT ON FUNCTION ordflow.repair_sync(text) IS
+'Verifies as verify_sync() does and has the rows that differ sent again as they are, or deleted, in order with the stream; all others are left alone. Returns how many there are, at once: wait_for_sync() waits until they are there. Raises what verify_sync() raises.';
+
 CREATE FUNCTION ordflow.delivery_figures(OUT delivery_id bigint, OUT state text, OUT decoded pg_lsn, OUT sent pg_lsn, OUT durable pg_lsn,
     OUT lag_seconds double precision, OUT items bigint, OUT errors bigint, OUT retry_at timestamptz, OUT problem text)
 RETURNS SETOF record LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp

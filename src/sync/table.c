@@ -363,6 +363,12 @@ ordflow_table_name(Route *route)
 	return get_target(route)->name;
 }
 
+bool
+ordflow_table_is_generated(Route *route, const char *column)
+{
+	return is_generated(get_target(route), column);
+}
+
 int
 ordflow_table_keys(Route *route, char ***keys, Oid **types)
 {

@@ -97,6 +97,8 @@ INSERT INTO promised VALUES
 ('resume_sync', 'name text', 'void'),
 ('run_sync', 'name text', 'bigint'),
 ('replay_dead_letters', 'name text', 'bigint'),
+('verify_sync', 'name text', 'TABLE(key text, problem text)'),
+('repair_sync', 'name text', 'bigint'),
 ('resync', 'name text, filter text DEFAULT NULL::text', 'void'),
 ('emit', 'server name, topic text, key text, payload jsonb', 'void'),
 ('wait_for_sync', 'name text, lsn pg_lsn DEFAULT pg_current_wal_insert_lsn(), timeout interval DEFAULT ''00:00:05''::interval', 'boolean'),
