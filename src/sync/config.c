@@ -61,7 +61,7 @@ static Statement make_starts = {
 	"WHERE pg_catalog.to_regclass(s.source) IS NOT NULL AND NOT EXISTS ("
 	"SELECT FROM ordflow.sync_starts b WHERE b.sync_id = s.sync_id) ON CONFLICT DO NOTHING "
 	"RETURNING sync_id) "
-	"INSERT INTO ordflow.sync_copies (sync_id, is_fresh) SELECT s.sync_id, false "
+	"INSERT INTO ordflow.sync_copies (sync_id, is_fresh, sweeps) SELECT s.sync_id, false, true "
 	"FROM ordflow.syncs s JOIN starts USING (sync_id) WHERE s.mode = 'cdc' "
 	"AND s.options OPERATOR(pg_catalog.->) 'copy' IS DISTINCT FROM 'false'::pg_catalog.jsonb "
 	"ON CONFLICT DO NOTHING"

@@ -157,7 +157,7 @@ is_between(Snapshot snapshot)
 /* ---- the ledger ---- */
 
 static Statement read_copies = {
-	.sql = "SELECT sync_id, phase, is_fresh, filter, snapshot, lsn, base, turn "
+	.sql = "SELECT sync_id, phase, is_fresh, filter, snapshot, lsn, base, turn, sweeps "
 	"FROM ordflow.sync_copies WHERE phase <> 'done' AND sync_id = ANY($1) ORDER BY sync_id",
 	.nargs = 1,
 	.argtypes = {INT8ARRAYOID}
@@ -270,6 +270,7 @@ read_copy(uint64 row)
 	copy->base = isnull ? InvalidXLogRecPtr : DatumGetLSN(value);
 	value = ordflow_result(row, 8, &isnull);
 	copy->turn = DatumGetInt32(value);
+	copy->sweeps = DatumGetBool(ordflow_result(row, 9, &isnull));
 	copy->step = STEP_FIRST;
 	return copy;
 }

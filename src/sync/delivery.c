@@ -2088,7 +2088,9 @@ copy(Route *route)
 		done = ordflow_copy_begin(copying, route);
 	else if (copying->phase == COPY_FOLLOWING)
 	{
+		must_replay |= copying->sweeps && ordflow_sync_sweep(route, sink, state) > 0;
 		ordflow_copy_done(copying);
+		commit();
 		route->copy = NULL;
 	}
 	else
@@ -2216,9 +2218,10 @@ can_copy_again(void)
 static Statement copy_all_again = {
 	.sql = "WITH delivery AS (UPDATE ordflow.sync_deliveries SET stopped = false, problem = NULL "
 	"WHERE delivery_id = $1 AND stopped AND NOT emits RETURNING delivery_id) "
-	"INSERT INTO ordflow.sync_copies AS c (sync_id, is_fresh, reason) "
-	"SELECT sync_id, false, $3 FROM delivery, pg_catalog.unnest($2) AS sync_id "
-	"ON CONFLICT (sync_id) DO UPDATE SET phase = 'waiting', is_fresh = false, filter = NULL, "
+	"INSERT INTO ordflow.sync_copies AS c (sync_id, is_fresh, sweeps, reason) "
+	"SELECT sync_id, false, true, $3 FROM delivery, pg_catalog.unnest($2) AS sync_id "
+	"ON CONFLICT (sync_id) DO UPDATE SET phase = 'waiting', is_fresh = false, sweeps = true, "
+	"filter = NULL, "
 	"snapshot = NULL, lsn = NULL, restarts = c.restarts + 1, reason = excluded.reason, "
 	"finished_at = NULL",
 	.nargs = 3,

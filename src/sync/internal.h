@@ -499,6 +499,7 @@ typedef struct Copy
 	CopyPhase	phase;
 	bool		is_fresh;		/* nothing of the sync was at the target before */
 	const char *filter;			/* SQL: only these rows; or NULL */
+	bool		sweeps;			/* in the end, what the source has not is removed */
 	struct CopySnapshot *snapshot;
 	XLogRecPtr	lsn;			/* what the snapshot, in the end the last round, sees is before */
 	XLogRecPtr	base;			/* of the positions of the round's rows, with its turn */
@@ -573,6 +574,14 @@ typedef enum CopyRead
 
 /* In a transaction: goes on behind what was read last. */
 extern CopyRead ordflow_copy_read(Copy *copy, Route *route, CopyTake take);
+
+/* ---- verify.c ---- */
+
+/*
+ * In the delivery, in a transaction to which all that was streamed is visible: letters for what the
+ * target has and the source has not.  Returns how many; 0 where the target cannot be asked.
+ */
+extern int64 ordflow_sync_sweep(Route *route, const Sink *sink, void *state);
 
 /* ---- table.c: a table of this database as target ---- */
 

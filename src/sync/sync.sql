@@ -64,6 +64,7 @@ CREATE TABLE ordflow.sync_copies (
     phase       text COLLATE "C" NOT NULL DEFAULT 'waiting',
     is_fresh    boolean NOT NULL,
     filter      text,
+    sweeps      boolean NOT NULL DEFAULT false,
     snapshot    text COLLATE "C",
     lsn         pg_lsn,
     base        pg_lsn,
@@ -78,6 +79,7 @@ COMMENT ON TABLE ordflow.sync_copies IS
 'The copy of the rows that a sync''s source has, one of each sync at a time: see ordflow.sync_progress. phase: waiting (for its snapshot), copying, following (the stream is still behind the last rows that were read), done. Never dumped: a restored database copies again.';
 COMMENT ON COLUMN ordflow.sync_copies.is_fresh IS 'The target had nothing of the sync before: what the snapshot sees is not streamed to it.';
 COMMENT ON COLUMN ordflow.sync_copies.filter IS 'Of resync(): only these rows.';
+COMMENT ON COLUMN ordflow.sync_copies.sweeps IS 'After a gap: in the end, what the target has and the source has not is removed.';
 COMMENT ON COLUMN ordflow.sync_copies.snapshot IS 'xmin:xmax:who was in progress between them, sub-transactions too. Rows that it sees and that are the same now are copied; everything else is streamed.';
 COMMENT ON COLUMN ordflow.sync_copies.lsn IS 'What the snapshot sees committed before it; of phase following, what the last rows that were read are of.';
 COMMENT ON COLUMN ordflow.sync_copies.base IS 'Of the positions of the rows that are being sent, with turn: no record of the WAL begins there.';

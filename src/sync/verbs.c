@@ -378,7 +378,7 @@ write_sync(SyncDefinition *sync)
 static Statement insert_copy = {
 	.sql = "INSERT INTO ordflow.sync_copies AS c (sync_id, is_fresh, filter) VALUES ($1, $2, $3) "
 	"ON CONFLICT (sync_id) DO UPDATE SET phase = 'waiting', is_fresh = excluded.is_fresh, "
-	"filter = excluded.filter, snapshot = NULL, lsn = NULL, restarts = 0, reason = NULL, "
+	"filter = excluded.filter, sweeps = false, snapshot = NULL, lsn = NULL, restarts = 0, reason = NULL, "
 	"started_at = NULL, finished_at = NULL WHERE c.phase = 'done'",
 	.nargs = 3,
 	.argtypes = {INT8OID, BOOLOID, TEXTOID}

@@ -27,6 +27,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 #include "utils/wait_event.h"
 
 #include "server/server.h"
@@ -57,6 +58,7 @@ typedef struct Verification
 	Route	   *route;
 	const Sink *sink;			/* NULL: a table of this database */
 	void	   *state;
+	bool		names_only;		/* nothing is compared */
 	uint64	   *names;			/* of rows that the source has, sorted at the end */
 	int64		nnames;
 	int64		names_size;
@@ -241,6 +243,8 @@ check_chunk(Verification *verification, const ChangeRelation *relation, uint64 n
 		keys[items.n] = key;
 		ordflow_items_add(&items, &row.items[0]);
 	}
+	if (verification->names_only)
+		return;
 	compare_items(verification, items.items, items.n, found);
 	for (int i = 0; i < items.n; i++)
 		if (found[i] != SINK_FOUND_SAME)
@@ -601,28 +605,37 @@ ordflow_verify_sync(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-static Statement touch_sync = {
-	.sql = "UPDATE ordflow.syncs SET name = name WHERE sync_id = $1",
+/* ---- after a gap ---- */
+
+static Statement count_sharing = {
+	.sql = "SELECT pg_catalog.count(*) FROM ordflow.syncs s, ordflow.syncs o "
+	"WHERE s.sync_id = $1 AND o.sync_id <> s.sync_id AND o.target = s.target "
+	"AND o.server IS NOT DISTINCT FROM s.server",
 	.nargs = 1,
 	.argtypes = {INT8OID}
 };
 
-/* Letters that say no more than the key: the delivery reads the row, in order with the stream. */
-Datum
-ordflow_repair_sync(PG_FUNCTION_ARGS)
+/* What another sync has written to the same table is none of ours. */
+static bool
+shares_target(const SyncDefinition *sync)
 {
-	Verification *verification;
-	Datum		id;
-	int64		n = 0;
-	RoleSwitch	saved;
-	XLogRecPtr	lsn = GetXLogInsertRecPtr();
+	Datum		id = Int64GetDatum(sync->sync_id);
+	bool		shares;
 
-	PreventCommandIfReadOnly("repair_sync()");
-	verification = verify(fcinfo);
-	if (strcmp(verification->sync->mode, "cdc") != 0)
-		refuse(verification->sync, "It writes in the transaction of whoever changes the source: "
-			   "update the rows there.");
-	saved = ordflow_sync_connect();
+	SPI_connect();
+	ordflow_execute(&count_sharing, &id, NULL);
+	shares = ordflow_result_int64(0, 1) > 0;
+	SPI_finish();
+	return shares;
+}
+
+/* That say no more than the key: the delivery reads the row, in order with the stream. */
+static int64
+put_letters(const Verification *verification)
+{
+	XLogRecPtr	lsn = GetXLogInsertRecPtr();
+	int64		n = 0;
+
 	for (int i = 0; i < verification->nsuspects; i++)
 	{
 		const Suspect *suspect = &verification->suspects[i];
@@ -630,11 +643,63 @@ ordflow_repair_sync(PG_FUNCTION_ARGS)
 		.key_length = strlen(suspect->key),.body = ITEM_REFETCH,
 		.body_length = strlen(ITEM_REFETCH)};
 
-		if (suspect->problem == NULL)
+		if (suspect->problem == NULL && !verification->names_only)
 			continue;
 		ordflow_letter_put(verification->sync, &item, "replay", NULL, suspect->problem);
 		n++;
 	}
+	return n;
+}
+
+int64
+ordflow_sync_sweep(Route *route, const Sink *sink, void *state)
+{
+	Verification verification = {.sync = route->sync,.route = route,.sink = sink,.state = state,
+	.names_only = true};
+	Relation	source;
+	int64		n;
+
+	if ((sink != NULL && sink->scan == NULL) || route->sink.shape == SHAPE_EVENT ||
+		route->sink.shape == SHAPE_KEY || get_rel_name(route->sync->source) == NULL ||
+		shares_target(route->sync))
+		return 0;
+	verification.memory = AllocSetContextCreate(CurrentMemoryContext, "ordflow sweep",
+												ALLOCSET_DEFAULT_SIZES);
+	verification.chunk_memory = AllocSetContextCreate(verification.memory, "ordflow chunk",
+													  ALLOCSET_DEFAULT_SIZES);
+	source = table_open(route->sync->source, AccessShareLock);
+	PushActiveSnapshot(GetLatestSnapshot());
+	read_source(&verification, &ordflow_row_relation(source)->relation);
+	PopActiveSnapshot();
+	read_target(&verification);
+	n = put_letters(&verification);
+	ordflow_route_forget_relation(route);
+	table_close(source, AccessShareLock);
+	MemoryContextDelete(verification.memory);
+	return n;
+}
+
+static Statement touch_sync = {
+	.sql = "UPDATE ordflow.syncs SET name = name WHERE sync_id = $1",
+	.nargs = 1,
+	.argtypes = {INT8OID}
+};
+
+Datum
+ordflow_repair_sync(PG_FUNCTION_ARGS)
+{
+	Verification *verification;
+	Datum		id;
+	int64		n;
+	RoleSwitch	saved;
+
+	PreventCommandIfReadOnly("repair_sync()");
+	verification = verify(fcinfo);
+	if (strcmp(verification->sync->mode, "cdc") != 0)
+		refuse(verification->sync, "It writes in the transaction of whoever changes the source: "
+			   "update the rows there.");
+	saved = ordflow_sync_connect();
+	n = put_letters(verification);
 	id = Int64GetDatum(verification->sync->sync_id);
 	if (n > 0)
 		ordflow_execute(&touch_sync, &id, NULL);
