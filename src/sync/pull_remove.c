@@ -376,6 +376,7 @@ delete_others(Pull *pull, Tuplestorestate *others)
 		items = (ItemList) {0};
 		while (items.n < SINK_ITEMS_MAX && tuplestore_gettupleslot(others, true, false, slot))
 			add_deletion(pull, slot, &items);
+		ExecClearTuple(slot);
 		if (items.n == 0)
 			break;
 		ordflow_pull_begin(pull);
