@@ -11,6 +11,7 @@ OBJS := $(patsubst %.c,%.o,$(filter-out src/module/%,$(wildcard src/*.c src/*/*.
 # without that library loses nothing else. header:library:package of Debian.
 CLIENT_redis = hiredis/hiredis.h:hiredis:libhiredis-dev
 CLIENT_amqp = amqp.h:librabbitmq:librabbitmq-dev
+CLIENT_postgres = libpq-fe.h:libpq:libpq-dev
 
 # The order is the dependency order: a reference to a later fragment fails at CREATE EXTENSION.
 FRAGMENTS = src/base/schema.sql \

@@ -22,6 +22,7 @@ PG_FUNCTION_INFO_V1(ordflow_modules);
 const KnownModule ordflow_modules_known[] = {
 	{"redis", "libhiredis-dev"},
 	{"amqp", "librabbitmq-dev"},
+	{"postgres", "libpq-dev"},
 	{"script", NULL},
 };
 

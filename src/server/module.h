@@ -13,7 +13,7 @@
 #include "fmgr.h"
 
 /* Raised whenever a structure below, or one of timer/driver.h or sync/sink.h, changes. */
-#define ORDFLOW_MODULE_ABI 3
+#define ORDFLOW_MODULE_ABI 4
 
 typedef struct ModuleOption
 {
@@ -34,6 +34,7 @@ typedef struct ModuleConfig
 	int			noptions;
 	const ModuleOption *options;
 	const char *module;			/* "redis" for a server of the wrapper ordflow_redis */
+	const char *encoding;		/* of all texts, as PostgreSQL names it; NULL: UTF8 */
 
 	/* Asked at least every 100 ms while waiting: true = give up now.  May be NULL. */
 	bool		(*cancelled) (void);

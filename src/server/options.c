@@ -49,7 +49,23 @@ const ServerOption ordflow_server_options_known[] = {
 	{"amqp", ON_MAPPING, "password", OPTION_SECRET},
 	{"amqp", ON_MAPPING, "password_file", OPTION_SECRET_FILE},
 	{"amqp", ON_MAPPING, "password_env", OPTION_SECRET_ENV},
-	{"script", ON_SERVER, "path", OPTION_FILE},
+	{"script", ON_SERVER, "path", OPTION_WRITTEN},
+	{"postgres", ON_SERVER, "host", OPTION_TEXT, "127.0.0.1"},
+	{"postgres", ON_SERVER, "port", OPTION_INT, "5432", 1, 65535},
+	{"postgres", ON_SERVER, "dbname", OPTION_TEXT, "postgres"},
+	{"postgres", ON_SERVER, "schema", OPTION_TEXT, "public"},
+	{"postgres", ON_SERVER, "prefix", OPTION_TEXT, "ordflow"},
+	{"postgres", ON_SERVER, "timeout", OPTION_INT, "5", 1, TIMEOUT_MAX},
+	{"postgres", ON_SERVER, "sslmode", OPTION_CHOICE, "prefer", .choices =
+	"disable, allow, prefer, require, verify-ca, verify-full"},
+	{"postgres", ON_SERVER, "sslrootcert", OPTION_FILE},
+	{"postgres", ON_SERVER, "sslcert", OPTION_FILE},
+	{"postgres", ON_SERVER, "sslkey", OPTION_FILE},
+	{"postgres", ON_SERVER, "password_required", OPTION_GUARD, "on"},
+	{"postgres", ON_MAPPING, "user", OPTION_TEXT},
+	{"postgres", ON_MAPPING, "password", OPTION_SECRET},
+	{"postgres", ON_MAPPING, "password_file", OPTION_SECRET_FILE},
+	{"postgres", ON_MAPPING, "password_env", OPTION_SECRET_ENV},
 	{"script", ON_SERVER, "timeout", OPTION_INT, "5", 1, TIMEOUT_MAX},
 };
 
@@ -110,6 +126,17 @@ is_seconds(const ServerOption *option)
 	return option->max == TIMEOUT_MAX || option->max == HEARTBEAT_MAX;
 }
 
+static bool
+is_choice(const ServerOption *option, const char *value)
+{
+	size_t		length = strlen(value);
+
+	for (const char *at = strstr(option->choices, value); at; at = strstr(at + 1, value))
+		if ((at == option->choices || at[-1] == ' ') && (at[length] == ',' || at[length] == '\0'))
+			return true;
+	return false;
+}
+
 /* What a value must be, as a sentence; NULL when it is that. */
 static const char *
 value_problem(const ServerOption *option, const char *value)
@@ -129,9 +156,13 @@ value_problem(const ServerOption *option, const char *value)
 				return psprintf("It is a whole number from %d to %d%s.", option->min, option->max,
 								is_seconds(option) ? ", in seconds" : "");
 			return NULL;
+		case OPTION_CHOICE:
+			return is_choice(option, value) ? NULL : psprintf("It is one of %s.", option->choices);
 		case OPTION_BOOLEAN:
+		case OPTION_GUARD:
 			return parse_bool(value, &on) ? NULL : "It is on or off.";
 		case OPTION_FILE:
+		case OPTION_WRITTEN:
 		case OPTION_SECRET_FILE:
 			return is_absolute_path(value) ? NULL :
 				"It is an absolute path on the server's machine.";
@@ -170,6 +201,34 @@ ordflow_options_require_files(Oid role, const char *option)
 }
 
 void
+ordflow_options_require_writing(Oid role, const char *option)
+{
+	if (!has_privs_of_role(role, ROLE_PG_WRITE_SERVER_FILES))
+		ereport(ERROR,
+				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				errmsg("role \"%s\" may not use the option \"%s\"",
+					   GetUserNameFromId(role, false), option),
+				errdetail("Only members of pg_write_server_files may have files written on the server."));
+}
+
+void
+ordflow_options_require_superuser(Oid role, const char *option)
+{
+	if (!superuser_arg(role))
+		ereport(ERROR,
+				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				errmsg("role \"%s\" may not switch off the option \"%s\"",
+					   GetUserNameFromId(role, false), option),
+				errdetail("Without it the server's own identity is lent to whoever uses it: only superusers may."));
+}
+
+static bool
+is_off(const ServerOption *option, const char *value)
+{
+	return strcmp(ordflow_option_normal(option, value), "off") == 0;
+}
+
+void
 ordflow_options_check(const char *module, OptionPlace place, List *options)
 {
 	const char *secret = NULL;
@@ -184,7 +243,11 @@ ordflow_options_check(const char *module, OptionPlace place, List *options)
 			refuse_unknown(module, place, given->defname);
 		if (OPTION_IS_OF_MACHINE(option->kind))
 			ordflow_options_require_files(GetUserId(), option->name);
+		if (option->kind == OPTION_WRITTEN)
+			ordflow_options_require_writing(GetUserId(), option->name);
 		check_value(option, defGetString(given));
+		if (option->kind == OPTION_GUARD && is_off(option, defGetString(given)))
+			ordflow_options_require_superuser(GetUserId(), option->name);
 		if (option->kind < OPTION_SECRET || option->kind > OPTION_SECRET_ENV)
 			continue;
 		if (secret != NULL)
@@ -202,7 +265,7 @@ ordflow_option_normal(const ServerOption *option, const char *value)
 {
 	bool		on;
 
-	if (value == NULL || option->kind != OPTION_BOOLEAN)
+	if (value == NULL || (option->kind != OPTION_BOOLEAN && option->kind != OPTION_GUARD))
 		return value;
 	return parse_bool(value, &on) && on ? "on" : "off";
 }

@@ -13,6 +13,7 @@
 #include "commands/defrem.h"
 #include "foreign/foreign.h"
 #include "funcapi.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "storage/fd.h"
 #include "utils/acl.h"
@@ -208,9 +209,18 @@ read_option(const ServerOption *option, const ForeignServer *server, const Mappi
 		return read_secret(server, mapping);
 	value = given_value(option->place == ON_SERVER ? server->options : mapping->options,
 						option->name);
-	if (value != NULL && option->kind == OPTION_FILE)
+	if (value != NULL && OPTION_IS_OF_MACHINE(option->kind))
 		require_files(server, NULL, option->name);
-	return ordflow_option_normal(option, value ? value : option->default_value);
+	if (value != NULL && option->kind == OPTION_WRITTEN)
+		ordflow_options_require_writing(server->owner, option->name);
+	value = ordflow_option_normal(option, value ? value : option->default_value);
+	if (option->kind == OPTION_GUARD && strcmp(value, "off") == 0)
+	{
+		ordflow_options_require_superuser(server->owner, option->name);
+		if (OidIsValid(mapping->user))
+			ordflow_options_require_superuser(mapping->user, option->name);
+	}
+	return value;
 }
 
 /* known: NULL, or an array as long as that of all options, for those that stand in the result. */
@@ -236,6 +246,7 @@ read_config(const char *name, Oid user, const ServerOption **known)
 		config->noptions++;
 	}
 	config->server = pstrdup(server->servername);
+	config->encoding = GetDatabaseEncodingName();
 	config->options = options;
 	return config;
 }

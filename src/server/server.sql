@@ -12,11 +12,17 @@ AS 'MODULE_PATHNAME', 'ordflow_server_validator';
 COMMENT ON FUNCTION ordflow.amqp_options(text[], oid) IS
 'Validator of the wrapper ordflow_amqp: raises HV00D for an unknown option, 22023 for a bad value, 42501 for a file or an environment variable named by a role that is no member of pg_read_server_files.';
 
+CREATE FUNCTION ordflow.postgres_options(options text[], catalog oid)
+RETURNS void LANGUAGE c SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'ordflow_server_validator';
+COMMENT ON FUNCTION ordflow.postgres_options(text[], oid) IS
+'Validator of the wrapper ordflow_postgres: raises HV00D for an unknown option, 22023 for a bad value, 42501 for a file or an environment variable named by a role that is no member of pg_read_server_files, and for password_required switched off by a role that is no superuser.';
+
 CREATE FUNCTION ordflow.script_options(options text[], catalog oid)
 RETURNS void LANGUAGE c SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'ordflow_server_validator';
 COMMENT ON FUNCTION ordflow.script_options(text[], oid) IS
-'Validator of the wrapper ordflow_script: raises HV00D for an unknown option, 22023 for a bad value, 42501 for a path named by a role that is no member of pg_read_server_files.';
+'Validator of the wrapper ordflow_script: raises HV00D for an unknown option, 22023 for a bad value, 42501 for a path named by a role that is no member of pg_read_server_files and pg_write_server_files.';
 
 CREATE FOREIGN DATA WRAPPER ordflow_redis NO HANDLER VALIDATOR ordflow.redis_options;
 COMMENT ON FOREIGN DATA WRAPPER ordflow_redis IS
@@ -25,6 +31,10 @@ COMMENT ON FOREIGN DATA WRAPPER ordflow_redis IS
 CREATE FOREIGN DATA WRAPPER ordflow_amqp NO HANDLER VALIDATOR ordflow.amqp_options;
 COMMENT ON FOREIGN DATA WRAPPER ordflow_amqp IS
 'RabbitMQ. Servers: host, port, vhost, prefix, heartbeat (seconds), timeout (seconds, at most 60), tls, tls_ca; user mappings: username and one of password, password_file, password_env.';
+
+CREATE FOREIGN DATA WRAPPER ordflow_postgres NO HANDLER VALIDATOR ordflow.postgres_options;
+COMMENT ON FOREIGN DATA WRAPPER ordflow_postgres IS
+'Another PostgreSQL. Servers: host, port, dbname, schema, prefix, timeout (seconds, at most 60), sslmode, sslrootcert, sslcert, sslkey, password_required; user mappings: user and one of password, password_file, password_env.';
 
 CREATE FOREIGN DATA WRAPPER ordflow_script NO HANDLER VALIDATOR ordflow.script_options;
 COMMENT ON FOREIGN DATA WRAPPER ordflow_script IS

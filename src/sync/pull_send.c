@@ -568,7 +568,7 @@ replay_one(Pull *pull, Letter *letter)
 	letter->item.route = &pull->route->sink;
 	letter->item.at = batch.to;
 	if (letter->refetch && letter->item.key != NULL)
-		ordflow_route_by_key(pull->route, letter->item.key, &batch.to, &list);
+		ordflow_route_by_key(pull->route, &letter->item, &batch.to, &list);
 	else if (!letter->refetch)
 		ordflow_items_add(&list, &letter->item);
 	if (pull->sink == NULL)
@@ -609,7 +609,7 @@ replay_letter(Pull *pull, Letter *letter)
 		ordflow_pull_begin(pull);
 		done = replay_one(pull, letter);
 		if (done)
-			ordflow_letter_done(letter->letter_id);
+			ordflow_letter_done(letter);
 		ordflow_pull_commit(pull);
 	}
 	PG_CATCH();
@@ -636,10 +636,11 @@ ordflow_pull_replay(Pull *pull)
 {
 	List	   *syncs = list_make1(pull->sync);
 	List	   *letters;
+	SinkPosition all = {PG_UINT32_MAX, PG_UINT64_MAX, PG_UINT64_MAX, PG_UINT32_MAX};
 
 	ordflow_pull_begin(pull);
 	if (pull->full)
-		ordflow_letters_forget(pull->sync_id);
+		ordflow_letters_forget(pull->sync_id, &all);
 	ordflow_letters_wake(syncs);
 	ordflow_pull_commit(pull);
 	do

@@ -73,7 +73,7 @@ sink_position_parse(const char *text, SinkPosition *at)
 typedef enum SinkShape
 {
 	SHAPE_KEY,					/* that the row of this key changed: op and target alone */
-	SHAPE_FIELDS,				/* the columns, one by one; unchanged ones may be left out */
+	SHAPE_FIELDS,				/* the columns, one by one; see is_partial */
 	SHAPE_DOCUMENT,				/* the whole row as one JSON object */
 	SHAPE_EVENT					/* each change as a message in the sync's format */
 } SinkShape;
@@ -95,6 +95,8 @@ typedef struct SinkRoute
 	int			noptions;		/* those of the sink, each with an entry, checked */
 	const ModuleOption *options;
 	SinkShape	shape;			/* set by the sink's route() */
+	int			nkeys;			/* the names that an item's key is made of, in its order; */
+	const char *const *keys;	/* before the first item they may not be known: 0 */
 	void	   *state;			/* the sink's own (malloc); NULL at first */
 } SinkRoute;
 
@@ -124,8 +126,9 @@ typedef struct SinkItem
 	const char *key;			/* the row's, as text; of several columns a JSON array */
 	size_t		key_length;
 
-	int			nfields;		/* SHAPE_FIELDS */
+	int			nfields;		/* SHAPE_FIELDS; of SINK_DELETE the key's */
 	const SinkField *fields;
+	bool		is_partial;		/* of SINK_PUT: columns are left out that stay as they were */
 
 	const char *body;			/* SHAPE_DOCUMENT and SHAPE_EVENT; NULL: a tombstone, or a delete */
 	size_t		body_length;
@@ -140,7 +143,12 @@ typedef struct SinkBatch
 	int			n;				/* may be 0: then the position moves alone */
 	const SinkItem *items;
 	bool		was_empty;		/* nothing was ever sent: the target need have no position */
-	bool		goes_on;		/* its last transaction does, in the next batch */
+
+	/*
+	 * Its last transaction does, in the next batch.  A sink of SINK_TRANSACTIONS may hold it back
+	 * until then: what is lost with the connection is sent again, from position() on.
+	 */
+	bool		goes_on;
 	bool		is_copy;		/* rows as they stand, of one route: most are not there yet */
 	SinkPosition from;			/* what the target's position must be before it */
 	SinkPosition to;			/* and shall be after it: not below that of the last item */
@@ -163,6 +171,7 @@ typedef struct SinkResult
 	 */
 	int			ndone;
 	int			rejected;		/* the item to blame, not below ndone; -1: not known which */
+	bool		lacks_row;		/* it is partial, and nothing of it is there: give it whole */
 	ModuleError error;
 } SinkResult;
 

@@ -23,7 +23,7 @@ EXCEPTION WHEN OTHERS THEN
     RETURN CASE WHEN hint THEN said ELSE SQLSTATE END;
 END $$;
 
-SELECT set_eq('SELECT module FROM wrappers', ARRAY['redis', 'amqp', 'script'], 'the wrappers of this version');
+SELECT set_eq('SELECT module FROM wrappers', ARRAY['redis', 'amqp', 'postgres', 'script'], 'the wrappers of this version');
 SELECT set_eq('SELECT module FROM ordflow.modules()', 'SELECT module FROM wrappers', 'each has its module');
 SELECT is_empty($$
     SELECT fdwname FROM wrappers

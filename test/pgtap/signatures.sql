@@ -97,6 +97,7 @@ INSERT INTO promised VALUES
 ('resume_sync', 'name text', 'void'),
 ('run_sync', 'name text', 'bigint'),
 ('replay_dead_letters', 'name text', 'bigint'),
+('resync', 'name text, filter text DEFAULT NULL::text', 'void'),
 ('emit', 'server name, topic text, key text, payload jsonb', 'void'),
 ('wait_for_sync', 'name text, lsn pg_lsn DEFAULT pg_current_wal_insert_lsn(), timeout interval DEFAULT ''00:00:05''::interval', 'boolean'),
 ('check_sync', 'name text', 'TABLE(severity text, problem text, fix text)'),
@@ -111,7 +112,7 @@ SELECT is_empty('TABLE promised EXCEPT TABLE found', 'every public function has 
 SELECT set_eq('SELECT name FROM (TABLE found EXCEPT TABLE promised) AS f', ARRAY[
     'activation_changed', 'amqp_options', 'audit_coupons', 'audit_orders', 'audit_stock', 'counter_differences', 'counter_gate', 'hold_deadline',
     'library', 'machine_changed', 'machine_due', 'machine_rows_changed', 'order_deadline', 'parked_changed', 'purchase_limits_changed',
-    'open_reservations', 'redis_options', 'refuse_truncate', 'timer_driver_figures', 'timer_figures', 'worker_slots',
+    'open_reservations', 'postgres_options', 'redis_options', 'refuse_truncate', 'timer_driver_figures', 'timer_figures', 'worker_slots',
     'batch_progress', 'next_slot', 'task_changed', 'task_claims', 'task_lane_figures', 'task_state',
     'delivery_figures', 'dual_write_changed', 'dual_write_truncated', 'script_options', 'sync_figures'
 ], 'no other function exists but these, which are of no public use');

@@ -75,7 +75,8 @@ sub missing
 	like(complaint($options), qr/apt-get install libhiredis-dev.*make && make install/,
 		'and what to install is named');
 	is(answer($node, 'SELECT * FROM ordflow.modules() ORDER BY 1'),
-		"amqp|f|librabbitmq-dev\nredis|f|libhiredis-dev\nscript|f|", 'none is there');
+		"amqp|f|librabbitmq-dev\npostgres|f|libpq-dev\nredis|f|libhiredis-dev\nscript|f|",
+		'none is there');
 	is(answer($node, q(SELECT severity, object, problem FROM ordflow.doctor()
 		WHERE part = 'server' AND object ~ 'cache')),
 		'warning|server cache|module ordflow_redis is not installed', 'doctor() says so too');

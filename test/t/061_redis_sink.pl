@@ -4,26 +4,17 @@ use strict;
 use warnings;
 use FindBin;
 use lib "$FindBin::Bin/lib";
-use IPC::Run;
 use PostgreSQL::Test::Utils;
 use Redis;
+use SinkCheck;
 use Test::More;
 
 plan skip_all => 'there is no redis-server' unless Redis::installed();
 
-use constant PATIENCE => 180;	# seconds, for a call
-
 my $root = "$FindBin::Bin/../..";
-my $check = PostgreSQL::Test::Utils::tempdir() . '/sink_check';
 my $position = 'ordflow:check:position';
-chomp(my ($include, $lib) = map { scalar `pg_config $_` } '--includedir-server', '--pkglibdir');
-plan skip_all => 'the module was not built' unless -e "$lib/ordflow_redis.so";
-my ($version) = slurp_file("$root/ordflow.control") =~ /^default_version = '(.*)'/m;
-my @cc = ($ENV{CC} // 'cc', '-O', '-w', '-rdynamic', "-I$root/src", "-I$include",
-	"-DORDFLOW_VERSION=\"$version\"", '-o', $check, "$root/test/module/sink_check.c",
-	'-Wl,-u,pg_snprintf,-u,strlcpy', "$lib/libpgport.a", '-ldl', '-lm');
-plan skip_all => 'no C compiler, or no headers of the server'
-  unless eval { IPC::Run::run(\@cc, '>&', \my $output) };
+my $sink = SinkCheck->new('redis');
+plan skip_all => 'the module was not built, or there is no C compiler' unless $sink;
 
 my $redis = Redis->new;
 my $cli = 'redis-cli -h 127.0.0.1 -p ' . $redis->port;
@@ -59,14 +50,7 @@ sub checks_at
 {
 	my ($server, $name, $route, @cases) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	my $out = '';
-	IPC::Run::run([ $check, "$lib/ordflow_redis.so", @$server, '--', @$route, '--', @cases ],
-		'<', '/dev/null', '>', \$out, '2>&1', IPC::Run::timeout(PATIENCE));
-	my ($planned) = $out =~ /^1\.\.(\d+)$/m;
-	my $passed = () = $out =~ /^ok \d/mg;
-	ok(defined $planned && $planned == $passed, "$name: @{[grep { /^\w+$/ } @cases]}")
-	  or diag $out;
-	return $out;
+	return $sink->run($server, $name, $route, @cases);
 }
 
 sub holds
