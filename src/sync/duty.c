@@ -21,20 +21,25 @@
 #define DECODER_NAME	"wal"
 
 static Statement read_sync_ids = {
-	.sql = "SELECT sync_id FROM ordflow.syncs WHERE mode = 'cdc'"
+	.sql = "SELECT sync_id, mode = 'cdc' FROM ordflow.syncs"
 };
 
-/* What was counted of others is nobody's any more.  Is there any?  Connected. */
+/* What was counted of others is nobody's any more.  Is there any for the decoder?  Connected. */
 static bool
 keep_figures(void)
 {
 	int			n = (int) ordflow_execute(&read_sync_ids, NULL, NULL);
 	int64	   *ids = palloc((n + 1) * sizeof(int64));
+	bool		any = false;
+	bool		isnull;
 
 	for (int i = 0; i < n; i++)
+	{
 		ids[i] = ordflow_result_int64(i, 1);
+		any = any || DatumGetBool(ordflow_result(i, 2, &isnull));
+	}
 	ordflow_sync_keep_figures(ids, n);
-	return n > 0;
+	return any;
 }
 
 /* Names in the context, of what is to run. */

@@ -81,7 +81,6 @@ typedef struct Pull
 	bool		full;
 	bool		misconfigured;	/* whatever fails now is for a person to mend */
 	uint64		ordinal;		/* of the row that was made an item last */
-	int64		nread;
 	int64		nunknown;		/* rows whose key at the target is not known */
 	int64		removed;
 	const char *held;			/* who holds back what is newer; NULL: nobody */

@@ -41,7 +41,8 @@
 
 /*
  * The oldest transaction of the database besides this one; its start is NULL where it cannot be
- * told.  Of a prepared one, that counts if it has locked the tables $1 to write them.
+ * told.  Of a prepared one, that counts if it has locked the tables $1 to write them.  Those of our
+ * coordinator for syncs, and of the decoder, write nobody's tables.
  */
 static Statement oldest = {
 	.sql = "SELECT o.start, o.who FROM ("
@@ -49,6 +50,8 @@ static Statement oldest = {
 	"FROM pg_catalog.pg_stat_activity a WHERE a.datid = $2 AND a.xact_start IS NOT NULL "
 	"AND a.pid <> pg_catalog.pg_backend_pid() "
 	"AND a.backend_type NOT IN ('autovacuum worker', 'walsender', 'parallel worker') "
+	"AND NOT (a.backend_type IN ('ordflow coordinator', 'ordflow decoder') AND a.state = 'active' "
+	"AND a.query = 'sync') "
 	"UNION ALL SELECT NULL, pg_catalog.format('process %s, whose track_activities is off', a.pid) "
 	"FROM pg_catalog.pg_stat_activity a WHERE a.datid = $2 AND a.state = 'disabled' AND EXISTS ("
 	"SELECT FROM pg_catalog.pg_locks l WHERE l.pid = a.pid AND l.locktype = 'virtualxid') "

@@ -14,6 +14,7 @@
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/jsonb.h"
 #include "utils/memutils.h"
 #include "utils/queryenvironment.h"
 #include "utils/typcache.h"
@@ -341,12 +342,36 @@ find_others(Pull *pull, Tuplestorestate *met)
 	return others;
 }
 
+/* The key's values from an item's key. */
+static ChangeValue *
+values_of(const ChangeRelation *relation, char *key)
+{
+	ChangeValue *values = palloc0((relation->ncolumns + 1) * sizeof(ChangeValue));
+	Jsonb	   *array = relation->nkeys <= 1 ? NULL :
+		DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(key)));
+
+	for (int i = 0; i < relation->ncolumns; i++)
+		values[i].state = VALUE_ABSENT;
+	for (int i = 0; i < relation->nkeys; i++)
+	{
+		JsonbValue *element = array ? getIthJsonbValueFromContainer(&array->root, i) : NULL;
+		ChangeValue *value = &values[relation->keys[i]];
+
+		value->text = element ? pnstrdup(element->val.string.val, element->val.string.len) : key;
+		value->length = strlen(value->text);
+		value->state = VALUE_TEXT;
+	}
+	return values;
+}
+
 /* A deletion of what is told by its target, or by its key. */
 static void
 add_deletion(Pull *pull, TupleTableSlot *slot, ItemList *items)
 {
 	SinkItem	item = {.op = SINK_DELETE,.route = &pull->route->sink,
 	.at = {pull->row->generation, pull->row->pull, ++pull->ordinal, 0}};
+	Change		change = {.op = CHANGE_DELETE,.relation = pull->source->relation,
+	.committed_at = GetCurrentTimestamp()};
 	bool		isnull;
 	Datum		target = slot_getattr(slot, 1, &isnull);
 
@@ -354,13 +379,12 @@ add_deletion(Pull *pull, TupleTableSlot *slot, ItemList *items)
 	{
 		item.target = TextDatumGetCString(target);
 		item.target_length = strlen(item.target);
+		ordflow_items_add(items, &item);
+		return;
 	}
-	else
-	{
-		item.key = TextDatumGetCString(slot_getattr(slot, 2, &isnull));
-		item.key_length = strlen(item.key);
-	}
-	ordflow_items_add(items, &item);
+	change.old = values_of(change.relation,
+						   TextDatumGetCString(slot_getattr(slot, 2, &isnull)));
+	ordflow_route_change(pull->route, &change, &item.at, items);
 }
 
 static void
@@ -376,6 +400,7 @@ delete_others(Pull *pull, Tuplestorestate *others)
 		items = (ItemList) {0};
 		while (items.n < SINK_ITEMS_MAX && tuplestore_gettupleslot(others, true, false, slot))
 			add_deletion(pull, slot, &items);
+		ExecClearTuple(slot);
 		if (items.n == 0)
 			break;
 		ordflow_pull_begin(pull);

@@ -154,7 +154,8 @@ take_rows(Pull *pull, TupleTableSlot *slot)
 	while (nrows < max && bytes < SINK_BYTES_MAX &&
 		   tuplestore_gettupleslot(pull->rows, true, false, slot))
 		take_row(pull, slot, &bytes);
-	pull->nread += nrows;
+	/* what it was read into is reset with the batch */
+	ExecClearTuple(slot);
 	return nrows > 0;
 }
 

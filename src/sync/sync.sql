@@ -228,7 +228,7 @@ CREATE FUNCTION ordflow.run_sync(name text)
 RETURNS bigint LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'ordflow_run_sync';
 COMMENT ON FUNCTION ordflow.run_sync(text) IS
-'Pulls a sync of mode scheduled, or copies one of mode full, now; returns how many rows were sent when they are durable at the target. What committed before this transaction began is among them. To be called by any scheduler; waits for as long as it takes (see statement_timeout), and when it is cancelled the pull goes on. Raises 0A000 for other modes, 25001 in a transaction that has written, 55000 where the sync is paused or no worker acts here, OF004, OF007 when it failed: it is tried again by itself, 42501.';
+'Pulls a sync of mode scheduled, or copies one of mode full, now; returns how many rows were sent when they are durable at the target. What committed before this transaction began is among them, unless an older one that is still open holds it back. To be called by any scheduler; waits for as long as it takes (see statement_timeout), and when it is cancelled the pull goes on. Raises 0A000 for other modes, 25001 in a transaction that has written, 55000 where the sync is paused or no worker acts here, OF004, OF007 when it failed: it is tried again by itself, 42501.';
 
 CREATE FUNCTION ordflow.emit(server name, topic text, key text, payload jsonb)
 RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp

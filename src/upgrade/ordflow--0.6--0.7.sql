@@ -171,7 +171,7 @@ RETURNS bigint LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog,
 AS 'MODULE_PATHNAME', 'ordflow_run_sync';
 
 COMMENT ON FUNCTION ordflow.run_sync(text) IS
-'Pulls a sync of mode scheduled, or copies one of mode full, now; returns how many rows were sent when they are durable at the target. What committed before this transaction began is among them. To be called by any scheduler; waits for as long as it takes (see statement_timeout), and when it is cancelled the pull goes on. Raises 0A000 for other modes, 25001 in a transaction that has written, 55000 where the sync is paused or no worker acts here, OF004, OF007 when it failed: it is tried again by itself, 42501.';
+'Pulls a sync of mode scheduled, or copies one of mode full, now; returns how many rows were sent when they are durable at the target. What committed before this transaction began is among them, unless an older one that is still open holds it back. To be called by any scheduler; waits for as long as it takes (see statement_timeout), and when it is cancelled the pull goes on. Raises 0A000 for other modes, 25001 in a transaction that has written, 55000 where the sync is paused or no worker acts here, OF004, OF007 when it failed: it is tried again by itself, 42501.';
 
 COMMENT ON FUNCTION ordflow.wait_for_sync(text, pg_lsn, interval) IS
 'Waits until all that committed before that place in the WAL is durable at the target: true, or false when time is up (at most 60 s). Holds the statement''s snapshot meanwhile. Raises 0A000 for the modes scheduled and full, 25001 in a transaction that has written, OF004, 22023, 22004, 42501.';

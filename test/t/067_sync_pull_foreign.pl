@@ -177,6 +177,37 @@ sub other_postgres
 	is(pull('far whole'), 2, 'another PostgreSQL: a full copy later');
 	copy_is('far_whole', '2:2 3:30', 'another PostgreSQL: without what was deleted');
 	$slow->quit;
+	postgres_target($far, $host, $port, $user) if -e $node->config_data('--pkglibdir') .
+	  '/ordflow_postgres.so';
+	return;
+}
+
+# A target that tells its rows by their keys.
+sub postgres_target
+{
+	my ($far, $host, $port, $user) = @_;
+	answer($far, q(CREATE TABLE kept (id int, lang text, v int, PRIMARY KEY (id, lang));
+		INSERT INTO kept VALUES (9, 'de', 9);
+		CREATE TABLE coarse (id numeric(10,2) PRIMARY KEY, v int);
+		INSERT INTO coarse VALUES (9, 9)));
+	answer($node, "CREATE SERVER away FOREIGN DATA WRAPPER ordflow_postgres
+			OPTIONS (host '$host', port '$port', dbname 'postgres', password_required 'off');
+		CREATE USER MAPPING FOR PUBLIC SERVER away OPTIONS (user '$user');
+		CREATE TABLE shop.kept (id int, lang text, v int, PRIMARY KEY (id, lang));
+		INSERT INTO shop.kept SELECT i, 'en', i FROM generate_series(1, 2500) AS i;
+		CREATE TABLE shop.coarse (id int PRIMARY KEY, v int);
+		INSERT INTO shop.coarse VALUES (1, 1);
+		SELECT ordflow.create_sync('kept', 'shop.kept', 'away', 'public.kept', 'full'),
+			ordflow.create_sync('coarse', 'shop.coarse', 'away', 'public.coarse', 'full')");
+	becomes($far, 'SELECT count(*), max(lang) FROM kept', '2500|en',
+		'PostgreSQL as target: a full copy, and what was there is removed');
+	answer($node, 'DELETE FROM shop.kept WHERE id > 10');
+	is(pull('kept'), 10, 'PostgreSQL as target: a full copy later');
+	is(answer($far, 'SELECT count(*) FROM kept'), 10, 'PostgreSQL as target: the rest is removed');
+	becomes($node, q(SELECT problem ~ 'writes keys otherwise' FROM ordflow.sync_status
+		WHERE name = 'coarse'), 't', 'a target whose keys read otherwise: it is told');
+	is(answer($far, 'SELECT string_agg(id::text, $$ $$ ORDER BY id) FROM coarse'), '1.00 9.00',
+		'a target whose keys read otherwise: nothing is removed');
 	return;
 }
 
