@@ -27,7 +27,6 @@ END $$;
 \set to_redis 'ordflow.create_sync(''s'', ''shop_create.item'', ''shop_create_redis'', %L, options => %L)'
 
 -- modes and targets
-SELECT pg_temp.try($$ ordflow.create_sync('s', 'shop_create.item', target => 'shop_create.copy') $$);
 SELECT mode, pg_temp.try(format($$ ordflow.create_sync('s', 'shop_create.item', target => 'shop_create.copy', mode => %L) $$, mode))
 FROM unnest(ARRAY['full', 'scheduled', 'emit', 'often']) AS mode;
 SELECT pg_temp.try($$ ordflow.create_sync('s', 'shop_create.item', options => '{"copy": false}') $$);

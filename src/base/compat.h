@@ -127,6 +127,13 @@ ordflow_object_ownercheck(Oid classid, Oid objectid, Oid roleid)
 #define ordflow_slot_acquire(name) ReplicationSlotAcquire((name), true, true)
 #endif
 
+/* Why a slot is of no use any more has a name since PostgreSQL 16. */
+#if PG_VERSION_NUM < 160000
+#define ordflow_slot_is_invalidated(slot) ((slot)->data.invalidated_at != InvalidXLogRecPtr)
+#else
+#define ordflow_slot_is_invalidated(slot) ((slot)->data.invalidated != RS_INVAL_NONE)
+#endif
+
 /* The tuples of a decoded change have no wrapping since PostgreSQL 17. */
 #if PG_VERSION_NUM < 170000
 #define ordflow_change_tuple(buffer) ((buffer) ? &(buffer)->tuple : NULL)

@@ -279,8 +279,8 @@ open_connection(Postgres *postgres, ModuleError *error)
 
 /*
  * Texts as ordflow_change_settings() has them made; nothing waits for ever; a commit is on disk
- * when it is answered.  $1, $2: milliseconds for a statement, for a lock; less than what we wait, so
- * that it is told what for.
+ * when it is answered.  $1, $2: milliseconds for a statement, for a lock; less than what we wait,
+ * so that it is told what for.
  */
 static const char settings[] =
 "SELECT pg_catalog.set_config(name, value, false) FROM (VALUES"

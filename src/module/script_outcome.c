@@ -12,6 +12,7 @@
  *		reject ? MESSAGE	nothing is done, and it is not known which item is to blame
  *		poison KEY			the same, where the batch has that key; the line is not used up
  *		slow MS				done, after so long
+ *		lost MESSAGE		done, and the answer is lost
  *		crash				half of the items are written, and the process ends
  *
  * Where there is no line, all is done.
@@ -118,6 +119,8 @@ script_answer(const Script *script, const SinkBatch *batch, SinkResult *result)
 		return reject(script, batch, "? poison", result);
 	if (IS("slow") && (problem = wait_ms(script, atol(rest))) != NULL)
 		return fail(SINK_RETRY, problem, result);
+	if (IS("lost") && script_send(script, batch, batch->n, result) == SINK_DONE)
+		return fail(SINK_RETRY, rest, result);
 	if (IS("crash"))
 	{
 		(void) script_write_items(script, batch, (batch->n + 1) / 2, &result->error);

@@ -438,30 +438,36 @@ touch(CaptureTarget *target, ReorderBufferTXN *txn)
 	ordflow_spool_put(target->spool, SPOOL_BEGIN, (char *) &begin, sizeof(begin));
 }
 
+/* flushed: it is on disk before it can be read. */
+static void
+end_transaction(CaptureTarget *target, ReorderBufferTXN *txn, bool flushed)
+{
+	DeliveryShared *shared = target->shared;
+	SpoolEnd	end;
+
+	if (!target->touched)
+		return;
+	target->touched = false;
+	target->alert = true;
+	end = ordflow_spool_commit(target->spool, txn->final_lsn);
+	target->last = txn->final_lsn;
+	if (flushed)
+		ordflow_spool_sync(target->spool);
+	SpinLockAcquire(&shared->mutex);
+	if (shared->durable >= shared->spooled || shared->pending_since == 0)
+		shared->pending_since = txn->xact_time.commit_time;
+	shared->end = end;
+	shared->spooled = txn->final_lsn;
+	SpinLockRelease(&shared->mutex);
+}
+
 static void
 commit_transaction(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, XLogRecPtr commit_lsn)
 {
 	ListCell   *cell;
 
 	foreach(cell, targets)
-	{
-		CaptureTarget *target = lfirst(cell);
-		DeliveryShared *shared = target->shared;
-		SpoolEnd	end;
-
-		if (!target->touched)
-			continue;
-		target->touched = false;
-		target->alert = true;
-		end = ordflow_spool_commit(target->spool, txn->final_lsn);
-		target->last = txn->final_lsn;
-		SpinLockAcquire(&shared->mutex);
-		if (shared->durable >= shared->spooled || shared->pending_since == 0)
-			shared->pending_since = txn->xact_time.commit_time;
-		shared->end = end;
-		shared->spooled = txn->final_lsn;
-		SpinLockRelease(&shared->mutex);
-	}
+		end_transaction(lfirst(cell), txn, false);
 	previous_commit = txn->final_lsn;
 	if (changed && changed_xid == InvalidTransactionId)
 		changed_xid = txn->xid;
@@ -731,6 +737,16 @@ ordflow_capture_has_backlog(XLogRecPtr decoded)
 	return false;
 }
 
+/*
+ * Where no record can begin.  Of a delivery that still waits for its backlog it tells that we did
+ * not live to note that it is in the spool, and nothing can have been put behind it.
+ */
+static bool
+is_backlog_commit(XLogRecPtr lsn)
+{
+	return lsn % MAXIMUM_ALIGNOF == MAXIMUM_ALIGNOF - 1;
+}
+
 /* As one transaction, at a place in the WAL where no other can be. */
 static void
 put_backlog(CaptureTarget *target, XLogRecPtr decoded)
@@ -756,15 +772,14 @@ put_backlog(CaptureTarget *target, XLogRecPtr decoded)
 			values[c].length = values[c].text ? strlen(values[c].text) : 0;
 		}
 		change.values = values;
-		change.lsn = txn.final_lsn;
-		change_nth = i % 512;
-		change.lsn -= (n - 1 - i) / 512;
+		/* places that rise, 512 at each byte of the WAL */
+		change.lsn = txn.final_lsn - 1 - (n - 1 - i) / 512;
+		change_nth = 511 - (n - 1 - i) % 512;
 		put_change(&txn, list_make1(&want), row, &change, false);
 	}
 	if (n > 0)
-		commit_transaction(NULL, &txn, txn.final_lsn);
+		end_transaction(target, &txn, true);
 	RelationClose(outbox);
-	ordflow_spool_sync(target->spool);
 }
 
 void
@@ -780,7 +795,7 @@ ordflow_capture_backlog(XLogRecPtr decoded)
 
 		if (!is_backlog_due(target, decoded))
 			continue;
-		if (target->nbacklog > 0)
+		if (target->nbacklog > 0 && !is_backlog_commit(target->last))
 			put_backlog(target, decoded);
 		ordflow_execute(&end_backlog, &id, NULL);
 		target->delivery->backlog = false;

@@ -50,10 +50,15 @@ static Statement make_deliveries = {
 
 /* Of a database that was restored or copied. */
 static Statement make_starts = {
-	.sql = "INSERT INTO ordflow.sync_starts (sync_id, relid, lsn, xid) "
+	.sql = "WITH starts AS (INSERT INTO ordflow.sync_starts (sync_id, relid, lsn, xid) "
 	"SELECT s.sync_id, pg_catalog.to_regclass(s.source), '0/0', '0' FROM ordflow.syncs s "
 	"WHERE pg_catalog.to_regclass(s.source) IS NOT NULL AND NOT EXISTS ("
-	"SELECT FROM ordflow.sync_starts b WHERE b.sync_id = s.sync_id) ON CONFLICT DO NOTHING"
+	"SELECT FROM ordflow.sync_starts b WHERE b.sync_id = s.sync_id) ON CONFLICT DO NOTHING "
+	"RETURNING sync_id) "
+	"INSERT INTO ordflow.sync_copies (sync_id, is_fresh) SELECT s.sync_id, false "
+	"FROM ordflow.syncs s JOIN starts USING (sync_id) WHERE s.mode = 'cdc' "
+	"AND s.options OPERATOR(pg_catalog.->) 'copy' IS DISTINCT FROM 'false'::pg_catalog.jsonb "
+	"ON CONFLICT DO NOTHING"
 };
 
 /* Sources that were renamed: a dump is to find them. */

@@ -256,7 +256,7 @@ needed_by(CaptureTarget *target, XLogRecPtr decoded, TimestampTz now)
 	if (target->spool == NULL)
 		return decoded;
 	SpinLockAcquire(&delivery->mutex);
-	durable = delivery->durable;
+	durable = delivery->released;
 	spooled = delivery->spooled;
 	SpinLockRelease(&delivery->mutex);
 	if (durable >= spooled)
@@ -320,6 +320,31 @@ slot_exists(void)
 	return found;
 }
 
+/* The WAL that it needed is gone: it was behind by more than max_slot_wal_keep_size. */
+static void
+drop_invalidated_slot(void)
+{
+	char	   *name = ordflow_slot_name();
+	ReplicationSlot *slot = SearchNamedReplicationSlot(name, true);
+	bool		invalidated = false;
+
+	if (slot != NULL)
+	{
+		SpinLockAcquire(&slot->mutex);
+		invalidated = ordflow_slot_is_invalidated(slot);
+		SpinLockRelease(&slot->mutex);
+	}
+	if (invalidated)
+	{
+		ereport(WARNING,
+				errcode(ERRCODE_ORDFLOW_UNAVAILABLE),
+				errmsg("replication slot \"%s\" of ordflow was invalidated", name),
+				errhint("Raise max_slot_wal_keep_size."));
+		ReplicationSlotDrop(name, true);
+	}
+	pfree(name);
+}
+
 static LogicalDecodingContext *
 initial_context(void)
 {
@@ -330,15 +355,19 @@ initial_context(void)
 									 prepare_write, do_write, NULL);
 }
 
+/* Messages are still in the outbox; changes of tables are nowhere. */
 static Statement raise_generations = {
-	.sql = "UPDATE ordflow.sync_deliveries SET generation = generation + 1, backlog = true, "
-	"stopped = true, sent = NULL, released = NULL, "
-	"problem = 'the replication slot was lost, and with it what had not been delivered' "
-	"WHERE sent IS NOT NULL OR released IS NOT NULL"
+	.sql = "UPDATE ordflow.sync_deliveries d SET generation = generation + 1, backlog = true, "
+	"sent = NULL, released = NULL, stopped = n.any, problem = CASE WHEN n.any THEN "
+	"'the replication slot was lost, and with it what had not been delivered' END "
+	"FROM (SELECT o.delivery_id, pg_catalog.count(s.sync_id) > 0 AS any "
+	"FROM ordflow.sync_deliveries o LEFT JOIN ordflow.syncs s ON s.mode = 'cdc' "
+	"AND s.role = o.role AND s.server IS NOT DISTINCT FROM o.server GROUP BY o.delivery_id) AS n "
+	"WHERE n.delivery_id = d.delivery_id"
 };
 
 /*
- * Deliveries that have sent something have a gap now: what committed between is in no WAL that we
+ * Deliveries that were there before have a gap now: what committed between is in no WAL that we
  * will ever read.
  */
 static bool
@@ -347,8 +376,8 @@ note_lost_slot(void)
 	if (!ordflow_worker_begin())
 		return false;
 	SPI_connect();
-	ordflow_sync_make_deliveries();
 	ordflow_execute(&raise_generations, NULL, NULL);
+	ordflow_sync_make_deliveries();
 	SPI_finish();
 	ordflow_worker_commit();
 	return true;
@@ -461,6 +490,7 @@ get_slot(void)
 		return false;
 	}
 	allow_plugin();
+	drop_invalidated_slot();
 	if (!slot_exists() && !create_slot())
 		return false;
 	ordflow_companion_problem(NULL, NULL);
@@ -508,11 +538,12 @@ wait_ms(void)
 	return confirm_at > now ? Max(1, (confirm_at - now) / 1000) : 1;
 }
 
-/* False: nobody wants anything any more. */
-static bool
+/* How many deliveries there are; -1: nothing is to be done here. */
+static int
 turn(void)
 {
 	bool		more = read_some();
+	int			n = ordflow_capture_ntargets();
 
 	publish();
 	SpinLockAcquire(&shared->mutex);
@@ -520,12 +551,9 @@ turn(void)
 	shared->reload = false;
 	SpinLockRelease(&shared->mutex);
 	if (reload)
-	{
-		int			n = load(decoding->reader->EndRecPtr);
-
-		if (n <= 0)
-			return false;
-	}
+		n = load(decoding->reader->EndRecPtr);
+	if (n <= 0)
+		return n;
 	if (!more)
 		backlog();
 	publish();
@@ -540,14 +568,13 @@ turn(void)
 		ordflow_companion_idle(false);
 	}
 	CHECK_FOR_INTERRUPTS();
-	return true;
+	return n;
 }
 
 static void
 decoder_main(const char *name)
 {
 	int			n;
-	bool		wanted = true;
 
 	shared = ordflow_decoder_shared(true);
 	if (shared == NULL)
@@ -563,10 +590,9 @@ decoder_main(const char *name)
 	begin_decoding();
 	n = load(MyReplicationSlot->data.confirmed_flush);
 	tell_latch(MyLatch);
-	wanted = n > 0;
-	while (wanted && !ordflow_worker_leaving())
-		wanted = turn();
-	if (wanted)
+	while (n > 0 && !ordflow_worker_leaving())
+		n = turn();
+	if (n > 0)
 	{
 		confirm_at = DT_NOBEGIN;
 		confirm();
@@ -574,11 +600,11 @@ decoder_main(const char *name)
 	ordflow_capture_close();
 	end_decoding();
 	tell_latch(NULL);
-	if (!wanted)
-	{
+	/* whether we may act here at all is not ours to say: the coordinator does */
+	if (n == 0)
 		ordflow_sync_leave_nothing();
+	if (n <= 0)
 		ordflow_companion_done();
-	}
 }
 
 void

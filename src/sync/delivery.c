@@ -22,11 +22,13 @@
 #include "pgstat.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
+#include "storage/procarray.h"
 #include "storage/procsignal.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/inval.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/pg_lsn.h"
 #include "utils/snapmgr.h"
@@ -43,6 +45,8 @@
 #define IDLE_MS			1000L	/* then looks whether somebody has altered its server */
 #define REPLAYS_MAX		500
 #define MESSAGES_MAX	5000	/* delivered, to be removed from the outbox */
+#define COPY_IDLE_MS	20L		/* while a copy waits for something */
+#define INTERNAL_ERRORS_MAX 5	/* that may pass; then what they come with is to blame */
 
 /* An item that goes to the letters. */
 typedef struct Diverted
@@ -104,6 +108,11 @@ static uint64 done_segment = 0; /* the reader was there when all was done */
 
 static int64 rest = 0;
 static bool one_by_one = false; /* something in a batch is refused: which? */
+static bool row_by_row = false; /* a transaction is refused at its end: all of it become letters */
+static bool again_at_end = false;	/* letters of it are to be tried when it is committed */
+static bool half_applied = false;	/* a part of it is, in a transaction that is open */
+static bool committing = false;
+static int	internal_errors = 0;
 static TimestampTz save_at = 0;
 static SinkPosition saved;
 static bool warned = false;
@@ -114,11 +123,25 @@ static Route *current_route = NULL;
 static const SinkItem *current_item = NULL;
 static SinkPosition current_at;
 
-static List *note_later = NIL;	/* letters of the transaction that is open */
+static bool noted = false;		/* letters of the transaction that is open, as though committed */
+static bool truncated = false;	/* some went with a TRUNCATE in it */
 static bool has_letters = false;	/* something that was read since the last batch is a letter */
 static bool must_replay = true;
 static bool was_stopped = false;
 static bool replay_failed = false;	/* what follows of its key must not be sent */
+
+/* Of copies: when the next round may begin, though there is something to stream. */
+static TimestampTz copy_at = 0;
+static XLogRecPtr streamed = InvalidXLogRecPtr; /* what committed before it is at the target */
+
+/* A round that was begun goes on before anything is streamed, or what came of it is noted. */
+static bool round_again = false;
+static bool must_settle = true;
+
+/* Transactions that were streamed, which others may not see yet. */
+static TransactionId *unseen = NULL;
+static int	nunseen = 0;
+static int	unseen_size = 0;
 
 /* ---- telling ---- */
 
@@ -158,6 +181,15 @@ tell_progress(void)
 	SpinLockRelease(&shared->mutex);
 }
 
+/* The decoder needs no WAL that is before: our row tells so, whatever becomes of the spool. */
+static void
+tell_released(void)
+{
+	SpinLockAcquire(&shared->mutex);
+	shared->released = me->released;
+	SpinLockRelease(&shared->mutex);
+}
+
 static void
 wait_for_something(long ms)
 {
@@ -181,6 +213,14 @@ take_invalidations(void)
 	MemoryContextSwitchTo(batch_memory);
 }
 
+static bool
+syncs_changed(void)
+{
+	DecoderShared *decoder = ordflow_decoder_shared(false);
+
+	return decoder != NULL && decoder->looked != looked;
+}
+
 /* Until a time, but for a latch that asks us to leave or to look. */
 static void
 rest_until(TimestampTz at)
@@ -189,7 +229,7 @@ rest_until(TimestampTz at)
 	{
 		wait_for_something(Max(1, Min((at - GetCurrentTimestamp()) / 1000 + 1, IDLE_MS)));
 		take_invalidations();
-		if (shared->letters != 0 || server_changed)
+		if (shared->letters != 0 || server_changed || syncs_changed())
 			return;
 	}
 }
@@ -252,6 +292,8 @@ take_error(void)
 	ErrorData  *error = ordflow_worker_abort(batch_memory);
 
 	in_transaction = false;
+	if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_TO_CATEGORY(ERRCODE_INTERNAL_ERROR))
+		internal_errors++;
 	return error;
 }
 
@@ -282,7 +324,9 @@ go_back(void)
 	if (in_transaction && in_source_transaction && sink == NULL)
 		abandon();
 	stop_reading();
-	note_later = NIL;
+	/* what was noted and is no letter is forgotten when they are read anew */
+	must_replay |= noted;
+	noted = truncated = half_applied = false;
 	list_free(diverted);
 	diverted = NIL;
 	items = (ItemList) {0};
@@ -321,17 +365,24 @@ start_reading(void)
 		return false;
 	reading = true;
 	done_segment = reader.first;
+	/* what our own row tells of too was of this history; it need not be in the spool any more */
 	must_meet = has_position && position.generation == me->generation && position.lsn > 0 &&
-		position.lsn > reader.base;
-	return true;
+		position.lsn > reader.base && position.lsn > me->released &&
+		!ordflow_copy_is_position(&position);
+	/* of a former generation: the decoder has not begun the new one yet */
+	if (reader.generation != me->generation)
+		stop_reading();
+	return reading;
 }
 
 /* ---- stopping by a gap ---- */
 
 static Statement note_gap = {
-	.sql = "UPDATE ordflow.sync_deliveries d SET problem = $2, stopped = EXISTS ("
-	"SELECT FROM ordflow.syncs s WHERE s.role = d.role AND s.server IS NOT DISTINCT FROM d.server), "
-	"generation = greatest(generation, $3) + 1, backlog = true, sent = NULL, released = NULL "
+	.sql = "UPDATE ordflow.sync_deliveries d SET problem = CASE WHEN n.any THEN $2 END, "
+	"stopped = n.any, generation = greatest(generation, $3) + 1, backlog = true, sent = NULL, "
+	"released = NULL FROM (SELECT EXISTS (SELECT FROM ordflow.syncs s JOIN "
+	"ordflow.sync_deliveries o ON o.role = s.role AND o.server IS NOT DISTINCT FROM s.server "
+	"WHERE o.delivery_id = $1 AND s.mode = 'cdc') AS any) AS n "
 	"WHERE delivery_id = $1 AND NOT stopped",
 	.nargs = 3,
 	.argtypes = {INT8OID, TEXTOID, INT8OID}
@@ -353,7 +404,8 @@ stop_by_gap(const char *problem)
 	SPI_finish();
 	commit();
 	ordflow_decoder_reload();
-	look_again = true;
+	look_again = was_stopped = true;
+	connected = false;
 	go_back();
 }
 
@@ -463,8 +515,21 @@ forget_routes(void)
 	emit_route = NULL;
 }
 
+static Route *
+find_route(int64 sync_id)
+{
+	ListCell   *cell;
+
+	if (sync_id == 0)
+		return emit_route;
+	foreach(cell, routes)
+		if (((Route *) lfirst(cell))->sync->sync_id == sync_id)
+			return lfirst(cell);
+	return NULL;
+}
+
 static void
-make_routes(void)
+make_routes(List *copies)
 {
 	MemoryContext before;
 	ListCell   *cell;
@@ -472,6 +537,8 @@ make_routes(void)
 	before = MemoryContextSwitchTo(config_memory);
 	foreach(cell, syncs)
 		routes = lappend(routes, ordflow_route_make(lfirst(cell), sink, config_memory));
+	foreach(cell, copies)
+		find_route(((Copy *) lfirst(cell))->sync_id)->copy = lfirst(cell);
 	if (sink != NULL)
 		emit_route = ordflow_route_of_emit(sink, config_memory);
 	MemoryContextSwitchTo(before);
@@ -492,6 +559,7 @@ static bool
 read_config(void)
 {
 	MemoryContext before;
+	List	   *copies = NIL;
 	ListCell   *cell;
 
 	forget_routes();
@@ -505,13 +573,15 @@ read_config(void)
 	foreach(cell, me != NULL ? ordflow_sync_definitions() : NIL)
 		if (((SyncDefinition *) lfirst(cell))->delivery_id == my_id)
 			syncs = lappend(syncs, lfirst(cell));
+	copies = ordflow_copies_load(syncs);
 	MemoryContextSwitchTo(before);
 	SPI_finish();
 	if (me == NULL)
 		return false;
+	tell_released();
 	if (syncs != NIL || !is_over() || target_is_there())
 		load_server();
-	make_routes();
+	make_routes(copies);
 	ordflow_letters_wake(syncs);
 	ordflow_letters_load(syncs);
 	return true;
@@ -624,18 +694,25 @@ position_of_row(void)
 static bool
 ask_position(ModuleError *error)
 {
-	SinkPosition known;
+	SinkPosition known = {0};
+	SinkPosition seen = position;
 
 	if (sink == NULL || !(sink->flags & SINK_KEEPS_POSITION))
 	{
 		position_of_row();
 		return true;
 	}
+	/* our row may not say yet what this process has seen there */
+	if (!has_position || seen.generation != me->generation)
+		memset(&seen, 0, sizeof(seen));
 	memset(&position, 0, sizeof(position));
 	if (!sink->position(state, &position, &has_position, error))
 		return false;
 	if (me->sent != NULL && sink_position_parse(me->sent, &known) &&
-		(!has_position || sink_position_compare(&position, &known) < 0))
+		sink_position_compare(&seen, &known) < 0)
+		seen = known;
+	if (seen.generation > 0 &&
+		(!has_position || sink_position_compare(&position, &seen) < 0))
 	{
 		stop_by_gap("the target has lost what was delivered: it was emptied, or put back in time");
 		return true;
@@ -644,6 +721,19 @@ ask_position(ModuleError *error)
 						 (position.generation == me->generation &&
 						  position.lsn > GetFlushRecPtr(NULL))))
 		stop_by_gap("the target is ahead of this database, which was put back in time");
+	return true;
+}
+
+/* Before anything is sent, the position tells whether a message is there that was sent again. */
+static bool
+settle_replays(void)
+{
+	if (sink == NULL || syncs == NIL)
+		return true;
+	if (!begin())
+		return false;
+	ordflow_letters_settle(syncs, &position);
+	commit();
 	return true;
 }
 
@@ -664,7 +754,7 @@ connect_target(void)
 		retry_later(&error);
 		return false;
 	}
-	if (me->stopped || look_again)
+	if (me->stopped || look_again || !settle_replays())
 		return false;
 	connected = true;
 	target_open = false;
@@ -673,6 +763,8 @@ connect_target(void)
 	was_stopped = false;
 	passed = position;
 	saved = position;
+	streamed = InvalidXLogRecPtr;
+	must_settle = true;
 	stop_reading();
 	return true;
 }
@@ -713,17 +805,18 @@ write_letters(void)
 		Diverted   *entry = lfirst(cell);
 
 		if (entry->item.op == SINK_TRUNCATE && entry->state == NULL)
-			ordflow_letters_forget(entry->route->sync->sync_id);
+			ordflow_letters_forget(entry->route->sync->sync_id, &entry->item.at);
 		else
 			ordflow_letter_put(entry->route->sync, &entry->item, entry->state, entry->sqlstate,
 							   entry->message);
 	}
 }
 
-/* They are committed: what they say holds from now on. */
-static void
+/* They are committed, or will be: what they say holds from now on.  True: some are gone. */
+static bool
 note_letters(void)
 {
+	bool		gone = false;
 	ListCell   *cell;
 
 	foreach(cell, diverted)
@@ -732,13 +825,14 @@ note_letters(void)
 
 		if (entry->state == NULL)
 		{
-			look_again = true;
+			gone = true;
 			continue;
 		}
 		ordflow_letter_note(entry->route->sync->sync_id, &entry->item,
 							entry->route->options->on_error == ON_ERROR_PARK);
 	}
 	diverted = NIL;
+	return gone;
 }
 
 /* Is it about what the tables look like, and not about this row? */
@@ -753,12 +847,24 @@ is_schema_error(int sqlerrcode)
 		class == ERRCODE_TO_CATEGORY(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION);
 }
 
+/* In a transaction. */
+static void
+note_pause(Route *route, const char *problem)
+{
+	Datum		values[2] = {Int64GetDatum(route->sync->sync_id)};
+
+	values[1] = CStringGetTextDatum(problem);
+	SPI_connect();
+	ordflow_execute(&pause_by_problem, values, NULL);
+	SPI_finish();
+	route->sync->paused = true;
+	look_again = true;
+}
+
 /* The sync alone stops: its changes wait as letters until somebody resumes it. */
 static void
 pause_sync(Route *route, const char *problem)
 {
-	Datum		values[2] = {Int64GetDatum(route->sync->sync_id)};
-
 	ereport(WARNING,
 			errcode(ERRCODE_ORDFLOW_UNAVAILABLE),
 			errmsg("sync \"%s\" is paused: %s", route->sync->name, problem),
@@ -766,27 +872,28 @@ pause_sync(Route *route, const char *problem)
 					quote_literal_cstr(route->sync->name)));
 	if (!begin())
 		return;
-	values[1] = CStringGetTextDatum(problem);
-	SPI_connect();
-	ordflow_execute(&pause_by_problem, values, NULL);
-	SPI_finish();
+	note_pause(route, problem);
 	commit();
-	route->sync->paused = true;
 	go_back();
 }
 
-/* A letter of its own transaction; then everything is read again, past it. */
+/* Letters of their own transaction; then everything is read again, past them. */
 static void
-put_aside(Route *route, const SinkItem *item, const char *letter_state, const char *sqlstate,
-		  const char *message)
+put_aside(Route *route, const SinkItem *given, int n, const char *sqlstate, const char *message)
 {
+	bool		again = route->is_table && sqlstate != NULL && strncmp(sqlstate, "23", 2) == 0;
+
+	/* what a constraint refuses may fit when the whole transaction is there */
+	again_at_end |= again;
 	diverted = NIL;
-	divert(route, item, letter_state, sqlstate, message);
+	for (int i = 0; i < n; i++)
+		divert(route, &given[i], route->sync->paused ? "waiting" : again ? "replay" : "dead",
+			   sqlstate, message);
 	if (!begin())
 		return;
 	write_letters();
 	commit();
-	note_letters();
+	look_again |= note_letters();
 	go_back();
 }
 
@@ -801,9 +908,12 @@ route_of(const SinkItem *item)
 	return emit_route;
 }
 
-/* What cannot be sent, and why; sync_id 0 is of emit(): never put aside. */
+/*
+ * What cannot be sent, and why: one item, or what stands for one change; sync_id 0 is of emit():
+ * never put aside.  What comes behind a TRUNCATE would go with it, were that sent later.
+ */
 static void
-refused(Route *route, const SinkItem *item, const char *sqlstate, const char *message,
+refused(Route *route, const SinkItem *given, int n, const char *sqlstate, const char *message,
 		const char *hint)
 {
 	ModuleError error = {.misconfigured = true};
@@ -812,10 +922,11 @@ refused(Route *route, const SinkItem *item, const char *sqlstate, const char *me
 	if (route != NULL && route->sync->sync_id != 0 &&
 		(route->options->on_error != ON_ERROR_STOP || route->sync->paused))
 	{
-		SinkItem	copy = *item;
-
-		/* both lie in what is reset at the end of the batch, after this */
-		put_aside(route, &copy, route->sync->paused ? "waiting" : "dead", sqlstate, message);
+		/* all of it lies in what is reset at the end of the batch, after this */
+		if (given->op == SINK_TRUNCATE)
+			pause_sync(route, message);
+		else
+			put_aside(route, given, n, sqlstate, message);
 		return;
 	}
 	strlcpy(error.message, message, sizeof(error.message));
@@ -824,19 +935,6 @@ refused(Route *route, const SinkItem *item, const char *sqlstate, const char *me
 }
 
 /* ---- making items ---- */
-
-static Route *
-find_route(int64 sync_id)
-{
-	ListCell   *cell;
-
-	if (sync_id == 0)
-		return emit_route;
-	foreach(cell, routes)
-		if (((Route *) lfirst(cell))->sync->sync_id == sync_id)
-			return lfirst(cell);
-	return NULL;
-}
 
 /* Those that are done already, that wait, or that stand behind a letter do not go out. */
 static void
@@ -860,6 +958,8 @@ sort_out(Route *route, int from)
 			divert(route, item, "waiting", NULL, NULL);
 		else if (ordflow_letter_is_parked(sync_id, item->key, item->key_length))
 			divert(route, item, "parked", NULL, "an earlier change of this key is a dead letter");
+		else if (row_by_row && route->options->on_error != ON_ERROR_STOP)
+			divert(route, item, "replay", NULL, NULL);
 		else
 		{
 			/* the rows of older letters are gone too */
@@ -871,16 +971,14 @@ sort_out(Route *route, int from)
 	items.n = to;
 }
 
-static void
-too_large(Route *route, const Change *change)
+/* Whatever became of it, all of it is behind the position: no expression runs over it again. */
+static bool
+is_sent(void)
 {
-	int			before = items.n;
+	SinkPosition last = current_at;
 
-	ordflow_route_refetch_item(route, change, &current_at, &items);
-	if (!(has_position && sink_position_compare(&items.items[before].at, &position) <= 0))
-		divert(route, &items.items[before], "dead", "54000",
-			   psprintf("the row takes more than %d MB", SYNC_ROW_MAX / 1024 / 1024));
-	items.n = before;
+	last.part += SYNC_PARTS - 1;
+	return has_position && sink_position_compare(&last, &position) <= 0;
 }
 
 /* An expression failed on it before: there is a letter, and no item to sort out. */
@@ -909,14 +1007,15 @@ make_items(WireChange *wire)
 
 		/* the same numbers whatever becomes of other syncs' items */
 		current_at.part = i * SYNC_PARTS;
-		if (route == NULL || is_done(route))
+		if (route == NULL || is_sent() || is_done(route))
+			continue;
+		if (route->copy != NULL && ordflow_copy_holds(route->copy, transaction.xid))
 			continue;
 		current_route = route;
 		if (wire->too_large)
-		{
-			too_large(route, &wire->change);
-			continue;
-		}
+			ereport(ERROR,
+					errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+					errmsg("the row takes more than %d MB", SYNC_ROW_MAX / 1024 / 1024));
 		if (!in_transaction && ordflow_route_needs_sql(route, &wire->change) && !begin())
 			ereport(ERROR,
 					errcode(ERRCODE_ADMIN_SHUTDOWN),
@@ -983,6 +1082,35 @@ meets_position(void)
 	return false;
 }
 
+static void
+note_unseen(TransactionId xid)
+{
+	if (nunseen == unseen_size)
+	{
+		unseen_size = Max(64, unseen_size * 2);
+		unseen = unseen == NULL ?
+			MemoryContextAlloc(TopMemoryContext, unseen_size * sizeof(TransactionId)) :
+			repalloc_huge(unseen, unseen_size * sizeof(TransactionId));
+	}
+	unseen[nunseen++] = xid;
+}
+
+/* The first whose rows are still to be copied; NULL: there is none. */
+static Route *
+find_copying(void)
+{
+	ListCell   *cell;
+
+	foreach(cell, routes)
+	{
+		Route	   *route = lfirst(cell);
+
+		if (route->copy != NULL && !route->sync->paused)
+			return route;
+	}
+	return NULL;
+}
+
 /* How many rows a batch may have. */
 static int
 batch_max(void)
@@ -1017,6 +1145,8 @@ read_batch(SpoolEnd end)
 		{
 			memcpy(&transaction, data, sizeof(transaction));
 			in_source_transaction = true;
+			if (find_copying() != NULL)
+				note_unseen(transaction.xid);
 			if (!meets_position())
 				return false;
 		}
@@ -1027,7 +1157,8 @@ read_batch(SpoolEnd end)
 			in_source_transaction = false;
 			passed = (SinkPosition) {me->generation, transaction.commit_lsn, PG_UINT64_MAX, 0};
 			passed_at = transaction.committed_at;
-			if (nmessages >= MESSAGES_MAX / 2)
+			/* an open transaction would grow with the backlog */
+			if (nmessages >= MESSAGES_MAX / 2 || half_applied)
 				return true;
 		}
 		if (items.n + list_length(diverted) >= max || items.bytes >= SINK_BYTES_MAX ||
@@ -1079,6 +1210,8 @@ remember_sent(const SinkPosition *at)
 
 	sink_position_print(at, text);
 	me->sent = text;
+	me->released = at->lsn;
+	tell_released();
 }
 
 /* The last item of a batch, or all that was passed where the source's transaction is over. */
@@ -1121,7 +1254,8 @@ batch_done(void)
 	if (!in_source_transaction)
 		tell_progress();
 	recovered();
-	one_by_one = false;
+	one_by_one = row_by_row = false;
+	internal_errors = 0;
 }
 
 static void
@@ -1142,7 +1276,7 @@ sink_refused(const SinkResult *result)
 		return;
 	}
 	item = &items.items[Max(result->rejected, 0)];
-	refused(route_of(item), item, NULL, result->error.message, result->error.hint);
+	refused(route_of(item), item, 1, NULL, result->error.message, result->error.hint);
 }
 
 /* Diverted ones are committed before; the target moves on from where it stands. */
@@ -1164,7 +1298,7 @@ apply_to_sink(void)
 			return;
 		write_letters();
 		commit();
-		note_letters();
+		look_again |= note_letters();
 	}
 	commit();
 	SpinLockAcquire(&shared->mutex);
@@ -1211,6 +1345,8 @@ apply_to_tables(void)
 {
 	if (!begin())
 		return;
+	if (items.n > 0)
+		ordflow_table_begin(route_of(&items.items[0]));
 	for (int i = 0; i < items.n; i++)
 	{
 		current_route = route_of(&items.items[i]);
@@ -1220,22 +1356,25 @@ apply_to_tables(void)
 		current_route = NULL;
 	}
 	write_letters();
-	note_later = list_concat(note_later, diverted);
-	diverted = NIL;
+	noted |= diverted != NIL;
+	truncated |= note_letters();
 	if (in_source_transaction)
 	{
 		/* goes on: what was made so far has been written */
 		count_items(items.n);
 		items = (ItemList) {0};
-		if (note_later == NIL)
-			MemoryContextReset(batch_memory);
+		half_applied = true;
+		MemoryContextReset(batch_memory);
 		return;
 	}
 	write_position(&passed);
+	committing = true;
 	commit();
-	diverted = note_later;
-	note_later = NIL;
-	note_letters();
+	committing = noted = half_applied = false;
+	look_again |= truncated;
+	truncated = false;
+	must_replay |= row_by_row || again_at_end;
+	again_at_end = false;
 	position = saved = passed;
 	has_position = true;
 	remember_sent(&position);
@@ -1254,7 +1393,16 @@ is_passing(int sqlerrcode)
 		class == ERRCODE_TO_CATEGORY(ERRCODE_INSUFFICIENT_RESOURCES) ||
 		class == ERRCODE_TO_CATEGORY(ERRCODE_SYSTEM_ERROR) ||
 		class == ERRCODE_TO_CATEGORY(ERRCODE_TRANSACTION_ROLLBACK) ||
-		class == ERRCODE_TO_CATEGORY(ERRCODE_INTERNAL_ERROR);
+		(class == ERRCODE_TO_CATEGORY(ERRCODE_INTERNAL_ERROR) &&
+		 internal_errors < INTERNAL_ERRORS_MAX);
+}
+
+/* Does the delivery wait for a person where that change fails? */
+static bool
+stops_at(const Route *route, const Change *change)
+{
+	return route != NULL && (change->op == CHANGE_TRUNCATE ||
+							 (route->options->on_error == ON_ERROR_STOP && !route->sync->paused));
 }
 
 /* The error has been taken; the transaction is gone, and what was read is read again. */
@@ -1263,99 +1411,181 @@ failed(ErrorData *error, Route *route, const Change *change, const SinkItem *ite
 {
 	ModuleError problem = {0};
 	char	   *sqlstate = pstrdup(unpack_sql_state(error->sqlerrcode));
+	bool		was_committing = committing;
 
-	note_later = NIL;
-	if (route != NULL && !route->sync->paused && !is_passing(error->sqlerrcode) &&
+	committing = false;
+	if (was_committing && !is_passing(error->sqlerrcode) && !row_by_row)
+	{
+		/* it does not tell which row it is: first which transaction, then each row of that */
+		row_by_row = one_by_one;
+		one_by_one = true;
+		go_back();
+	}
+	else if (route != NULL && !route->sync->paused && !is_passing(error->sqlerrcode) &&
 		is_schema_error(error->sqlerrcode))
 		pause_sync(route, error->message);
 	else if (route != NULL && item != NULL && !is_passing(error->sqlerrcode))
-		refused(route, item, sqlstate, error->message, error->hint);
-	else if (route != NULL && change != NULL && !is_passing(error->sqlerrcode))
+		refused(route, item, 1, sqlstate, error->message, error->hint);
+	else if (change != NULL && !one_by_one && stops_at(route, change))
+	{
+		/* what comes before it is sent */
+		one_by_one = true;
+		go_back();
+	}
+	else if (route != NULL && change != NULL && change->op != CHANGE_TRUNCATE &&
+			 !is_passing(error->sqlerrcode))
 	{
 		ItemList	list = {0};
 
 		ordflow_route_refetch_item(route, change, &current_at, &list);
-		refused(route, &list.items[0], sqlstate, error->message, error->hint);
+		refused(route, list.items, list.n, sqlstate, error->message, error->hint);
 	}
 	else
 	{
 		strlcpy(problem.message, error->message, sizeof(problem.message));
 		strlcpy(problem.hint, error->hint ? error->hint : "", sizeof(problem.hint));
+		problem.misconfigured = was_committing ||
+			(route != NULL && change != NULL && change->op == CHANGE_TRUNCATE);
 		retry_later(&problem);
 	}
 }
 
 /* ---- again ---- */
 
-/* False: something is in the way; it was told. */
+/* In a transaction.  What comes behind a TRUNCATE would go with it, were that sent later. */
+static void
+replay_refused(Route *route, const Letter *letter, const char *sqlstate, const char *message)
+{
+	replay_failed = true;
+	if (letter->item.op != SINK_TRUNCATE)
+		ordflow_letter_failed(letter->letter_id, sqlstate, message);
+	else if (route != NULL)
+		note_pause(route, message);
+}
+
+/*
+ * What is to be sent, in a transaction.  Where a change was skipped later ones have overtaken it:
+ * then the row is sent as it is.
+ */
+static void
+replay_items(Route *route, Letter *letter, const SinkPosition *at, ItemList *list)
+{
+	SinkItem	key = {.key = letter->item.key,.key_length = letter->item.key_length};
+	bool		overtaken = letter->was_refused && route->options->on_error == ON_ERROR_SKIP &&
+		route->options->nkeys == 0 && route->sink.shape != SHAPE_EVENT && key.key != NULL;
+
+	letter->item.route = &route->sink;
+	if (letter->refetch || overtaken)
+		ordflow_route_by_key(route, letter->refetch ? &letter->item : &key, at, list);
+	else
+		ordflow_items_add(list, &letter->item);
+	for (int i = 0; i < list->n; i++)
+	{
+		list->items[i].is_replay = true;
+		list->items[i].at = *at;
+	}
+}
+
+/*
+ * Where the target will be.  A message is sent once: it moves the position, which can be done where
+ * nothing of the position's transaction is still to come.
+ */
+static SinkPosition
+replay_position(const Route *route, bool *moves)
+{
+	SinkPosition to = position;
+
+	if (!has_position)
+		to = (SinkPosition) {.generation = me->generation};
+	*moves = route->sink.shape == SHAPE_EVENT && (sink->flags & SINK_KEEPS_POSITION) &&
+		(to.lsn == 0 || to.ordinal == PG_UINT64_MAX ||
+		 (passed.generation == to.generation && passed.lsn >= to.lsn &&
+		  passed.ordinal == PG_UINT64_MAX));
+	if (!*moves)
+		return to;
+	to.part = to.lsn == 0 || to.ordinal == PG_UINT64_MAX ? to.part + 1 : 1;
+	to.ordinal = to.lsn == 0 ? 0 : PG_UINT64_MAX;
+	return to;
+}
+
+static void
+replay_done(const Letter *letter)
+{
+	internal_errors = 0;
+	ordflow_letter_done(letter);
+	ordflow_sync_count(letter->sync_id, 1, 0);
+	/* what queued behind letters that went with it is free */
+	if (letter->item.op == SINK_TRUNCATE)
+		ordflow_letters_wake(syncs);
+}
+
+/* False: something is in the way; it was told.  Not in a transaction while the sink is busy. */
+static bool
+replay_to_sink(Route *route, Letter *letter)
+{
+	ItemList	list = {0};
+	SinkBatch	batch = {.was_empty = !has_position,.from = position};
+	SinkResult	result = {.rejected = -1};
+	SinkOutcome outcome = SINK_DONE;
+	bool		moves;
+
+	batch.to = replay_position(route, &moves);
+	replay_items(route, letter, &batch.to, &list);
+	if (moves)
+		ordflow_letter_mark(letter->letter_id, &batch.to);
+	commit();
+	batch.items = list.items;
+	batch.n = list.n;
+	if (list.n > 0)
+		outcome = sink->apply(state, &batch, &result);
+	if (outcome == SINK_DONE && list.n > 0 && sink->flush != NULL &&
+		!sink->flush(state, &result.error))
+		outcome = SINK_RETRY;
+	if (outcome == SINK_INCOMPLETE && !letter->refetch)
+	{
+		letter->refetch = true;
+		return begin() && replay_to_sink(route, letter);
+	}
+	if (outcome != SINK_DONE && outcome != SINK_REJECT)
+	{
+		result.error.misconfigured = outcome == SINK_MISCONFIGURED;
+		connected = false;
+		if (outcome == SINK_MOVED)
+			go_back();
+		else
+			retry_later(&result.error);
+		return false;
+	}
+	if (list.n > 0 && (outcome == SINK_DONE || result.ndone > 0))
+	{
+		position = batch.to;
+		has_position = true;
+	}
+	if (!begin())
+		return false;
+	if (outcome == SINK_DONE)
+		replay_done(letter);
+	else
+		replay_refused(route, letter, NULL, result.error.message);
+	return true;
+}
+
 static bool
 replay_one(Letter *letter)
 {
 	Route	   *route = find_route(letter->sync_id);
 	ItemList	list = {0};
-	SinkBatch	batch = {.was_empty = !has_position,.from = position,.to = position};
-	SinkResult	result = {.rejected = -1};
-	SinkOutcome outcome;
 
-	if (!has_position)
-		batch.to.generation = me->generation;
 	if (route == NULL)
 		return true;
-	letter->item.route = &route->sink;
-	letter->item.at = batch.to;
-	if (letter->refetch && letter->item.key == NULL)
-	{
-		ordflow_letter_failed(letter->letter_id, NULL, "its row has no key to be found by");
-		replay_failed = true;
-		return true;
-	}
-	if (letter->refetch)
-		ordflow_route_by_key(route, letter->item.key, &batch.to, &list);
-	else
-		ordflow_items_add(&list, &letter->item);
-	current_route = route;
-	current_item = &letter->item;
-	if (route->is_table)
-	{
-		for (int i = 0; i < list.n; i++)
-			ordflow_table_apply(route, &list.items[i]);
-		current_item = NULL;
-		ordflow_letter_done(letter->letter_id);
-		ordflow_sync_count(letter->sync_id, 1, 0);
-		return true;
-	}
+	if (!route->is_table)
+		return replay_to_sink(route, letter);
+	replay_items(route, letter, &position, &list);
+	ordflow_table_begin(route);
 	for (int i = 0; i < list.n; i++)
-	{
-		list.items[i].is_replay = true;
-		list.items[i].at = batch.to;
-	}
-	batch.items = list.items;
-	batch.n = list.n;
-	outcome = list.n > 0 ? sink->apply(state, &batch, &result) : SINK_DONE;
-	current_item = NULL;
-	if (outcome == SINK_DONE)
-	{
-		position = batch.to;
-		has_position = true;
-		ordflow_letter_done(letter->letter_id);
-		ordflow_sync_count(letter->sync_id, 1, 0);
-		return true;
-	}
-	if (outcome == SINK_INCOMPLETE && !letter->refetch)
-	{
-		letter->refetch = true;
-		return replay_one(letter);
-	}
-	if (outcome == SINK_REJECT)
-	{
-		ordflow_letter_failed(letter->letter_id, NULL, result.error.message);
-		replay_failed = true;
-		return true;
-	}
-	commit();
-	result.error.misconfigured = outcome == SINK_MISCONFIGURED;
-	retry_later(&result.error);
-	return false;
+		ordflow_table_apply(route, &list.items[i]);
+	replay_done(letter);
+	return true;
 }
 
 /* One letter a transaction: what it says is at the target before it is gone. */
@@ -1377,8 +1607,6 @@ replay_letter(Letter *letter)
 		error = take_error();
 	}
 	PG_END_TRY();
-	current_route = NULL;
-	current_item = NULL;
 	if (error == NULL)
 		return goes_on;
 	if (is_passing(error->sqlerrcode))
@@ -1388,9 +1616,9 @@ replay_letter(Letter *letter)
 	}
 	if (!begin())
 		return false;
-	ordflow_letter_failed(letter->letter_id, unpack_sql_state(error->sqlerrcode), error->message);
+	replay_refused(find_route(letter->sync_id), letter, unpack_sql_state(error->sqlerrcode),
+				   error->message);
 	commit();
-	replay_failed = true;
 	return true;
 }
 
@@ -1415,10 +1643,14 @@ replay(void)
 		replay_failed = false;
 		foreach(cell, letters)
 		{
+			bool		is_truncate = ((Letter *) lfirst(cell))->item.op == SINK_TRUNCATE;
+
 			if (ordflow_worker_leaving() || !replay_letter(lfirst(cell)))
 				return false;
-			if (replay_failed)
-				break;			/* its followers are parked again: read anew */
+			if (look_again)
+				return false;
+			if (replay_failed || is_truncate)
+				break;			/* what follows it may be parked or free now: read anew */
 		}
 		MemoryContextReset(batch_memory);
 		if (letters == NIL)
@@ -1439,7 +1671,7 @@ save(void)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
-	if (in_source_transaction)
+	if (in_source_transaction || target_open)
 		return;
 	if (sink != NULL && has_position &&
 		(sink_position_compare(&saved, &position) != 0 || nmessages > 0) &&
@@ -1459,12 +1691,23 @@ save(void)
 		ordflow_spool_release(&reader, done_segment);
 }
 
-/* Up to where may be read, which is up to that commit. */
+/*
+ * Up to where may be read, which is up to that commit; what committed before decoded is not behind
+ * it.
+ */
 static SpoolEnd
-readable(XLogRecPtr *spooled)
+readable(XLogRecPtr *decoded, XLogRecPtr *spooled)
 {
 	SpoolEnd	end;
+	DecoderShared *decoder = ordflow_decoder_shared(false);
 
+	*decoded = InvalidXLogRecPtr;
+	if (decoder != NULL)
+	{
+		SpinLockAcquire(&decoder->mutex);
+		*decoded = decoder->decoded;
+		SpinLockRelease(&decoder->mutex);
+	}
 	SpinLockAcquire(&shared->mutex);
 	end = shared->end;
 	*spooled = shared->spooled;
@@ -1472,14 +1715,29 @@ readable(XLogRecPtr *spooled)
 	return end;
 }
 
+/* Have the syncs been read anew by the decoder? */
+static bool
+has_news(void)
+{
+	DecoderShared *decoder = ordflow_decoder_shared(false);
+
+	return decoder != NULL && decoder->looked != looked;
+}
+
 /* True: something was read. */
 static bool
 deliver(void)
 {
 	MemoryContext before = MemoryContextSwitchTo(batch_memory);
+	XLogRecPtr	decoded;
 	XLogRecPtr	spooled;
-	bool		any = read_batch(readable(&spooled));
+	SpoolEnd	end = readable(&decoded, &spooled);
+	bool		any;
 
+	/* what lies before the end may be of a sync that we have not heard of */
+	if (has_news())
+		return true;
+	any = read_batch(end);
 	if (any && !look_again && sink == NULL)
 		apply_to_tables();
 	else if (any && !look_again)
@@ -1488,8 +1746,25 @@ deliver(void)
 	if (!any && must_meet)
 		tell_problem("waits for the place in the WAL that the target has", NULL, false, 0);
 	else if (!any && !look_again && !in_source_transaction)
+	{
 		passed.lsn = Max(passed.lsn, spooled);
+		streamed = Max(streamed, decoded);
+	}
 	return any;
+}
+
+static void
+take_failure(ErrorData *error)
+{
+	Route	   *route = current_route;
+	const Change *change = current_change;
+	const SinkItem *item = current_item;
+
+	current_route = NULL;
+	current_change = NULL;
+	current_item = NULL;
+	MemoryContextSwitchTo(batch_memory);
+	failed(error, route, change, item);
 }
 
 /* With errors of expressions and table targets taken. */
@@ -1509,17 +1784,7 @@ deliver_safely(void)
 	}
 	PG_END_TRY();
 	if (error != NULL)
-	{
-		Route	   *route = current_route;
-		const Change *change = current_change;
-		const SinkItem *item = current_item;
-
-		current_route = NULL;
-		current_change = NULL;
-		current_item = NULL;
-		MemoryContextSwitchTo(batch_memory);
-		failed(error, route, change, item);
-	}
+		take_failure(error);
 	return any;
 }
 
@@ -1539,6 +1804,324 @@ keep_rate(int64 before)
 	}
 	if (rate != 0 && n > 0 && !in_source_transaction)
 		rest_until(GetCurrentTimestamp() + n * USECS_PER_SEC / rate);
+}
+
+/* ---- copies ---- */
+
+/* Is all that was streamed seen by everybody? */
+static bool
+is_quiet(void)
+{
+	int			n = 0;
+
+	for (int i = 0; i < nunseen; i++)
+		if (TransactionIdIsInProgress(unseen[i]))
+			unseen[n++] = unseen[i];
+	nunseen = n;
+	return n == 0;
+}
+
+static bool
+has_streamed(XLogRecPtr lsn)
+{
+	return streamed >= lsn || (passed.generation == me->generation && passed.lsn >= lsn);
+}
+
+/* All that commits from now on is behind it, and all that was streamed is not. */
+static XLogRecPtr
+streamed_place(void)
+{
+	XLogRecPtr	lsn = passed.generation == me->generation ? passed.lsn : InvalidXLogRecPtr;
+
+	/* a record may begin where the last one that was decoded ends */
+	return streamed > MAXIMUM_ALIGNOF ? Max(lsn, streamed - MAXIMUM_ALIGNOF) : lsn;
+}
+
+/* Of a round that is being read. */
+static bool
+take_copied(Route *route, const Change *change, uint64 place, bool is_too_large)
+{
+	static Change taken;		/* current_change points to it, also after an error */
+	int			max = batch_max();
+	int			before = items.n;
+
+	taken = *change;
+	current_at = ordflow_copy_position(route->copy, me->generation, place);
+	current_change = &taken;
+	if (is_sent() || is_done(route))
+		return true;
+	current_route = route;
+	if (is_too_large)
+		ereport(ERROR,
+				errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				errmsg("the row takes more than %d MB", SYNC_ROW_MAX / 1024 / 1024));
+	ordflow_route_change(route, &taken, &current_at, &items);
+	sort_out(route, before);
+	current_route = NULL;
+	current_change = NULL;
+	return items.n + list_length(diverted) < max && items.bytes < SINK_BYTES_MAX;
+}
+
+/* What was read of the round is done with. */
+static void
+copied(const SinkPosition *to)
+{
+	position = *to;
+	has_position = true;
+	count_items(items.n);
+	items = (ItemList) {0};
+	diverted = NIL;
+	has_letters = false;
+	MemoryContextReset(batch_memory);
+	recovered();
+}
+
+/* In the transaction that was read in, which is committed; is_end: of the round. */
+static void
+copy_to_table(Copy *copy, const SinkPosition *to, bool is_end)
+{
+	for (int i = 0; i < items.n; i++)
+	{
+		current_route = route_of(&items.items[i]);
+		current_item = &items.items[i];
+		ordflow_table_apply(current_route, &items.items[i]);
+		current_item = NULL;
+		current_route = NULL;
+	}
+	write_letters();
+	if (is_end)
+		ordflow_copy_end_round(copy);
+	write_position(to);
+	commit();
+	note_letters();
+	nmessages = 0;
+	saved = *to;
+	remember_sent(to);
+	copied(to);
+}
+
+static void
+copy_refused(Route *route, const SinkResult *result)
+{
+	const SinkItem *item = &items.items[Max(result->rejected, 0)];
+
+	round_again = true;
+	if (result->rejected < 0 && items.n > 1 && !one_by_one)
+	{
+		one_by_one = true;
+		go_back();
+		return;
+	}
+	refused(route, item, 1, NULL, result->error.message, result->error.hint);
+}
+
+/* Outside of any transaction; goes_on: the target's transaction does.  False: not now. */
+static bool
+copy_to_sink(Route *route, const SinkPosition *to, bool goes_on)
+{
+	SinkBatch	batch = {.n = items.n,.items = items.items,.was_empty = !has_position,
+	.from = position,.to = *to,.goes_on = goes_on,.is_copy = route->copy->is_fresh};
+	SinkResult	result = {.rejected = -1};
+	SinkOutcome outcome = SINK_DONE;
+
+	if (diverted != NIL)
+	{
+		if (!begin())
+			return false;
+		write_letters();
+		commit();
+		note_letters();
+	}
+	if (items.n > 0 || (target_open && !goes_on))
+	{
+		outcome = sink->apply(state, &batch, &result);
+		if (outcome == SINK_DONE && !goes_on && sink->flush != NULL &&
+			!sink->flush(state, &result.error))
+			outcome = SINK_RETRY;
+		if (outcome == SINK_DONE)
+			target_open = goes_on;
+	}
+	else
+		batch.to = position;
+	if (outcome == SINK_DONE)
+	{
+		copied(&batch.to);
+		return true;
+	}
+	if (outcome == SINK_REJECT)
+		copy_refused(route, &result);
+	else if (outcome == SINK_MOVED)
+	{
+		connected = false;
+		go_back();
+	}
+	else
+	{
+		result.error.misconfigured = outcome == SINK_MISCONFIGURED;
+		retry_later(&result.error);
+	}
+	return false;
+}
+
+static void
+begin_copy_again(Route *route)
+{
+	Oid			table = route->copy->table;
+	char	   *reason = psprintf("%s.%s was rewritten",
+								  get_namespace_name(get_rel_namespace(table)),
+								  get_rel_name(table));
+
+	ordflow_copy_begin_again(route->copy, reason);
+	commit();
+	ereport(LOG,
+			errmsg("the copy of sync \"%s\" begins again: %s", route->sync->name, reason));
+}
+
+/* Whole, or as far as it goes: then it is read again, and what is there already is passed over. */
+static bool
+copy_round(Route *route)
+{
+	Copy	   *copy = route->copy;
+	bool		whole = sink != NULL && (sink->flags & SINK_TRANSACTIONS) && !one_by_one;
+	CopyRead	read = COPY_READ_SOME;
+
+	while (read == COPY_READ_SOME && !ordflow_worker_leaving())
+	{
+		SinkPosition to;
+
+		if (!begin())
+			return false;
+		read = ordflow_copy_read(copy, route, take_copied);
+		if (read == COPY_READ_REWRITTEN)
+		{
+			begin_copy_again(route);
+			return true;
+		}
+		if (read == COPY_READ_NOT_NOW)
+		{
+			commit();
+			return false;
+		}
+		to = items.n > 0 && read == COPY_READ_SOME ? items.items[items.n - 1].at :
+			ordflow_copy_position(copy, me->generation, COPY_PLACE_LAST);
+		if (sink == NULL)
+		{
+			copy_to_table(copy, &to, read == COPY_READ_ALL);
+			continue;
+		}
+		commit();
+		if (!copy_to_sink(route, &to, whole && read == COPY_READ_SOME))
+			return true;
+	}
+	if (read != COPY_READ_ALL)
+		return true;
+	one_by_one = false;
+	if (sink == NULL)
+	{
+		must_settle = false;
+		return true;
+	}
+	if (!begin())
+		return true;
+	ordflow_copy_end_round(copy);
+	if (has_position)
+		write_position(&position);
+	commit();
+	must_settle = false;
+	nmessages = 0;
+	saved = position;
+	if (has_position)
+		remember_sent(&position);
+	return true;
+}
+
+/* False: not now. */
+static bool
+settle_rounds(void)
+{
+	ListCell   *cell;
+
+	if (!must_settle)
+		return true;
+	if (!begin())
+		return false;
+	foreach(cell, routes)
+	{
+		Copy	   *begun = ((Route *) lfirst(cell))->copy;
+
+		if (begun != NULL && begun->phase == COPY_COPYING)
+			ordflow_copy_cut_round(begun, &position);
+	}
+	commit();
+	must_settle = false;
+	return true;
+}
+
+/* True: something was done. */
+static bool
+copy(Route *route)
+{
+	Copy	   *copying = route->copy;
+	SinkPosition none = {0};
+	CopyRound	round;
+	bool		done = true;
+
+	if (!is_quiet() || (copying->phase == COPY_FOLLOWING && !has_streamed(copying->lsn)) ||
+		(copying->phase == COPY_COPYING && !copying->is_fresh && !has_streamed(copying->lsn)))
+		return false;
+	if (!begin())
+		return false;
+	if (copying->phase == COPY_WAITING)
+		done = ordflow_copy_begin(copying, route);
+	else if (copying->phase == COPY_FOLLOWING)
+	{
+		ordflow_copy_done(copying);
+		route->copy = NULL;
+	}
+	else
+	{
+		round = ordflow_copy_start_round(copying, has_position &&
+										 position.generation == me->generation ?
+										 &position : &none, streamed_place());
+		commit();
+		must_settle |= round == COPY_ROUND_BEGUN;
+		if (round == COPY_ROUND_BEGUN)
+			done = copy_round(route);
+		else
+			done = round == COPY_ROUND_LAST;
+	}
+	commit();
+	return done;
+}
+
+/* With errors of expressions and table targets taken. */
+static bool
+copy_safely(Route *route)
+{
+	ErrorData  *volatile error = NULL;
+	volatile bool any = true;
+	TimestampTz began = GetCurrentTimestamp();
+	TimestampTz ended;
+
+	round_again = false;
+	PG_TRY();
+	{
+		any = copy(route);
+	}
+	PG_CATCH();
+	{
+		error = take_error();
+	}
+	PG_END_TRY();
+	if (error != NULL)
+	{
+		take_failure(error);
+		round_again = must_settle && !route->sync->paused;
+	}
+	/* the stream has as much of the time as the copy */
+	ended = GetCurrentTimestamp();
+	copy_at = ended + (ended - began);
+	return any;
 }
 
 /* Reads the syncs where they have changed; false: it is over. */
@@ -1582,6 +2165,7 @@ look(void)
 	{
 		ModuleError problem = {.misconfigured = true};
 
+		looked = seen;
 		look_again = true;
 		strlcpy(problem.message, error->message, sizeof(problem.message));
 		strlcpy(problem.hint, error->hint ? error->hint : "", sizeof(problem.hint));
@@ -1598,14 +2182,97 @@ look(void)
 	return there && !over;
 }
 
+/* ---- after a gap ---- */
+
+/* Messages of emit(), and events, cannot be read from anywhere again. */
+static bool
+can_copy_again(void)
+{
+	ListCell   *cell;
+
+	foreach(cell, routes)
+	{
+		Route	   *route = lfirst(cell);
+
+		if (!route->options->copy || route->sink.shape == SHAPE_EVENT)
+			return false;
+	}
+	return routes != NIL;
+}
+
+static Statement copy_all_again = {
+	.sql = "WITH delivery AS (UPDATE ordflow.sync_deliveries SET stopped = false, problem = NULL "
+	"WHERE delivery_id = $1 AND stopped AND NOT emits RETURNING delivery_id) "
+	"INSERT INTO ordflow.sync_copies AS c (sync_id, is_fresh, reason) "
+	"SELECT sync_id, false, $3 FROM delivery, pg_catalog.unnest($2) AS sync_id "
+	"ON CONFLICT (sync_id) DO UPDATE SET phase = 'waiting', is_fresh = false, filter = NULL, "
+	"snapshot = NULL, lsn = NULL, restarts = c.restarts + 1, reason = excluded.reason, "
+	"finished_at = NULL",
+	.nargs = 3,
+	.argtypes = {INT8OID, INT8ARRAYOID, TEXTOID}
+};
+
+/* What the gap holds is copied instead, now that the target is there; false: it cannot be. */
+static bool
+copy_again(void)
+{
+	Datum		values[3] = {Int64GetDatum(my_id)};
+	int64	   *ids = palloc(list_length(routes) * sizeof(int64));
+	ModuleError error = {0};
+	uint64		n;
+	ListCell   *cell;
+
+	if (!can_copy_again())
+		return false;
+	if (sink != NULL && !sink->connect(state, &error))
+	{
+		retry_later(&error);
+		return true;
+	}
+	if (!begin())
+		return true;
+	foreach(cell, routes)
+		ids[foreach_current_index(cell)] = ((Route *) lfirst(cell))->sync->sync_id;
+	values[1] = ordflow_int8_array(ids, list_length(routes));
+	values[2] = CStringGetTextDatum(me->problem);
+	SPI_connect();
+	n = ordflow_execute(&copy_all_again, values, NULL);
+	SPI_finish();
+	commit();
+	if (n == 0)
+		return false;
+	ereport(LOG,
+			errmsg("delivery %s of ordflow copies its sources again: %s",
+				   ordflow_delivery_name(me), me->problem));
+	ordflow_decoder_reload();
+	look_again = was_stopped = true;
+	connected = false;
+	return true;
+}
+
+static long
+idle_ms(const Route *copying)
+{
+	if (copying != NULL)
+		return COPY_IDLE_MS;
+	if (has_position && (nmessages > 0 || sink_position_compare(&saved, &position) != 0))
+		return Max(1, (save_at - GetCurrentTimestamp()) / 1000);
+	return IDLE_MS;
+}
+
 static void
 turn(void)
 {
 	int64		before = shared->items;
+	Route	   *route;
+	bool		any;
 
 	if (me->stopped)
 	{
 		was_stopped = true;
+		connected = false;
+		if (copy_again())
+			return;
 		tell_problem(me->problem, "SELECT ordflow.resume_sync(name) goes on with the present.",
 					 true, 0);
 		wait_for_something(IDLE_MS);
@@ -1624,7 +2291,17 @@ turn(void)
 		wait_for_something(1000);
 		return;
 	}
-	if (deliver_safely())
+	route = find_copying();
+	round_again &= route != NULL && connected && !look_again;
+	if (!round_again && !settle_rounds())
+		return;
+	any = !round_again && deliver_safely();
+	route = find_copying();
+	if (route != NULL && connected && !look_again && !in_source_transaction && !in_transaction &&
+		(round_again ||
+		 (!must_meet && (!any || (!target_open && GetCurrentTimestamp() >= copy_at)))))
+		any |= copy_safely(route);
+	if (any)
 	{
 		keep_rate(before);
 		save();
@@ -1635,9 +2312,7 @@ turn(void)
 	save();
 	take_invalidations();
 	ordflow_companion_idle(true);
-	wait_for_something(has_position && (nmessages > 0 ||
-										sink_position_compare(&saved, &position) != 0) ?
-					   Max(1, (save_at - GetCurrentTimestamp()) / 1000) : IDLE_MS);
+	wait_for_something(idle_ms(route));
 	ordflow_companion_idle(false);
 }
 

@@ -125,6 +125,9 @@ typedef struct SyncOptions
  */
 extern SyncOptions *ordflow_sync_options(Jsonb *options, const Sink *sink, const char *mode);
 
+/* Raises 42601 where the option's text is not one SQL expression. */
+extern void ordflow_sync_expression(const char *option, const char *expression);
+
 /* ---- shared.c ---- */
 
 #define SYNC_DELIVERIES_MAX 128
@@ -161,6 +164,7 @@ typedef struct DeliveryShared
 	XLogRecPtr	spooled;		/* the last commit in the spool */
 	XLogRecPtr	sent;			/* the last commit that was handed to the sink */
 	XLogRecPtr	durable;		/* the last commit of the spool that is done with */
+	XLogRecPtr	released;		/* and of which that stands in our table too */
 	TimestampTz durable_at;		/* when that committed at the source */
 	TimestampTz pending_since;	/* commit time of the first that is not done with; or 0 */
 	int64		bytes;			/* in the spool, not done with */
@@ -401,6 +405,7 @@ struct Route
 	TableTarget *table;			/* made at first use */
 	MemoryContext context;
 	struct RouteShape *shape;	/* of the relation that it saw last */
+	struct Copy *copy;			/* while the rows that were there are copied; else NULL */
 };
 
 /* The route of a sync, in a context of its own; sink NULL for a table.  Needs a transaction. */
@@ -422,18 +427,115 @@ extern bool ordflow_route_needs_sql(Route *route, const Change *change);
 extern void ordflow_route_change(Route *route, const Change *change, const SinkPosition *at,
 								 ItemList *items);
 
-/* One that says no more than the key: what the row is now is read when it is sent again. */
+/*
+ * Such that say no more than the key: what the row is now is read when they are sent again.  Of a
+ * change of the key two.
+ */
 extern void ordflow_route_refetch_item(Route *route, const Change *change, const SinkPosition *at,
 									   ItemList *items);
 
-/* The items for the row of that key as it is now: put it, or delete it.  In a transaction. */
-extern void ordflow_route_by_key(Route *route, const char *key, const SinkPosition *at,
+/* The items for the row that it names as it is now: put it, or delete it.  In a transaction. */
+extern void ordflow_route_by_key(Route *route, const SinkItem *letter, const SinkPosition *at,
 								 ItemList *items);
 
 /* Checks the sync against its source as it is: raises what create_sync() raises. */
 extern void ordflow_route_check(Route *route);
 
+/* ---- copy.c: the rows that are there when a sync begins ---- */
+
+typedef enum CopyPhase
+{
+	COPY_WAITING,				/* for its snapshot */
+	COPY_COPYING,
+	COPY_FOLLOWING				/* until the stream has what the last round may have seen */
+} CopyPhase;
+
+/* As ordflow.sync_copies has it, and the round that is being sent. */
+typedef struct Copy
+{
+	int64		sync_id;
+	CopyPhase	phase;
+	bool		is_fresh;		/* nothing of the sync was at the target before */
+	const char *filter;			/* SQL: only these rows; or NULL */
+	struct CopySnapshot *snapshot;
+	XLogRecPtr	lsn;			/* what the snapshot, in the end the last round, sees is before */
+	XLogRecPtr	base;			/* of the positions of the round's rows, with its turn */
+	int			turn;
+	int			step;			/* blocks of the next round */
+	/* the round; of an invalid table there is none */
+	Oid			table;
+	Oid			file;			/* its relfilenode */
+	BlockNumber until;
+	ItemPointerData at;			/* what is before it has been read */
+	int64		rows;
+	int64		bytes;
+	TimestampTz round_began;
+} Copy;
+
+/* Those of the syncs that are not done, in the current context; connected, in a transaction. */
+extern List *ordflow_copies_load(List *syncs);
+
+/* Does the copy bring what that transaction did, so that the stream is not to? */
+extern bool ordflow_copy_holds(const Copy *copy, TransactionId xid);
+
+/*
+ * Each in a transaction.  begin: takes the snapshot, to which all that was streamed is visible;
+ * false: not now.
+ */
+extern bool ordflow_copy_begin(Copy *copy, Route *route);
+extern void ordflow_copy_begin_again(Copy *copy, const char *reason);
+extern void ordflow_copy_done(Copy *copy);
+
+typedef enum CopyRound
+{
+	COPY_ROUND_BEGUN,
+	COPY_ROUND_NOT_NOW,
+	COPY_ROUND_LAST				/* there is nothing left: it follows now */
+} CopyRound;
+
+/*
+ * In a transaction, to be committed before anything of the round is sent.  One that was begun goes
+ * on with the positions that it has.  position: of the target; streamed: all that commits later is
+ * behind that place.
+ */
+extern CopyRound ordflow_copy_start_round(Copy *copy, const SinkPosition *position,
+										  XLogRecPtr streamed);
+
+/* In the transaction that follows the round's last row. */
+extern void ordflow_copy_end_round(Copy *copy);
+
+/*
+ * In a transaction, before anything is streamed past a round that was begun: position tells how far
+ * it came, and the next one begins there.
+ */
+extern void ordflow_copy_cut_round(Copy *copy, const SinkPosition *position);
+
+/* Of a row of the round, by its place below 2^48. */
+extern SinkPosition ordflow_copy_position(const Copy *copy, uint32 generation, uint64 place);
+
+/* Is it of a copy?  No commit of the stream has it. */
+extern bool ordflow_copy_is_position(const SinkPosition *at);
+
+#define COPY_PLACE_LAST ((UINT64CONST(1) << 48) - 1)
+
+/* A row of a round, to be looked at at once; false: enough for now. */
+typedef bool (*CopyTake) (Route *route, const Change *change, uint64 place, bool too_large);
+
+typedef enum CopyRead
+{
+	COPY_READ_ALL,				/* to the round's end */
+	COPY_READ_SOME,				/* take() had enough: more follows */
+	COPY_READ_NOT_NOW,			/* somebody holds a lock, or the table is gone: look again */
+	COPY_READ_REWRITTEN			/* the places are of a file that is no more */
+} CopyRead;
+
+/* In a transaction: goes on behind what was read last. */
+extern CopyRead ordflow_copy_read(Copy *copy, Route *route, CopyTake take);
+
 /* ---- table.c: a table of this database as target ---- */
+
+/* At the beginning of a transaction, or later. */
+extern void ordflow_table_begin(const Route *route);
 
 /* In a transaction with a snapshot; as the sync's role; raises what the target raises. */
 extern void ordflow_table_apply(Route *route, const SinkItem *item);
@@ -463,19 +565,26 @@ typedef struct Letter
 	int64		letter_id;
 	int64		sync_id;
 	bool		refetch;
+	bool		was_refused;
 	SinkItem	item;			/* without route */
 } Letter;
 
-/* Is there any?  In a transaction: the dead ones of a sync, and what queues behind them, go. */
+/* Is there any?  In a transaction: those of a sync go that are of before that place. */
 extern bool ordflow_letters_any(void);
-extern void ordflow_letters_forget(int64 sync_id);
+extern void ordflow_letters_forget(int64 sync_id, const SinkPosition *at);
 
 /* In a transaction: what nothing keeps from being sent any more is to be sent. */
 extern void ordflow_letters_wake(List *syncs);
 
 /* In a transaction: those to be sent again, the oldest first, in the current context. */
 extern List *ordflow_letters_to_replay(List *syncs, int max);
-extern void ordflow_letter_done(int64 letter_id);
+extern void ordflow_letter_done(const Letter *letter);
+
+/* In a transaction, before a message is sent again: the target's position behind it. */
+extern void ordflow_letter_mark(int64 letter_id, const SinkPosition *to);
+
+/* In a transaction: those that the target has, by its position, are done; no mark is left. */
+extern void ordflow_letters_settle(List *syncs, const SinkPosition *at);
 extern void ordflow_letter_failed(int64 letter_id, const char *sqlstate, const char *message);
 
 #define ITEM_REFETCH "refetch"

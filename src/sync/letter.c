@@ -37,8 +37,9 @@ static Statement read_letters = {
 };
 
 static Statement read_replays = {
-	.sql = "SELECT letter_id, sync_id, key, item FROM ordflow.sync_letters "
-	"WHERE sync_id = ANY($1) AND state = 'replay' ORDER BY letter_id LIMIT $2",
+	.sql = "SELECT l.letter_id, l.sync_id, l.key, l.item, l.message IS NOT NULL "
+	"FROM ordflow.sync_letters l JOIN ordflow.syncs s USING (sync_id) "
+	"WHERE l.sync_id = ANY($1) AND l.state = 'replay' AND NOT s.paused ORDER BY letter_id LIMIT $2",
 	.nargs = 2,
 	.argtypes = {INT8ARRAYOID, INT4OID}
 };
@@ -52,17 +53,16 @@ static Statement delete_letter = {
 /* What waits behind it waits on. */
 static Statement fail_letter = {
 	.sql = "UPDATE ordflow.sync_letters l SET attempts = attempts + 1, sqlstate = $2, message = "
-	"$3, "
-	"state = 'dead', at = pg_catalog.clock_timestamp() WHERE letter_id = $1",
+	"$3, state = 'dead', at = pg_catalog.clock_timestamp(), item = item OPERATOR(pg_catalog.-) 'to' "
+	"WHERE letter_id = $1",
 	.nargs = 3,
 	.argtypes = {INT8OID, TEXTOID, TEXTOID}
 };
 
 static Statement fail_followers = {
 	.sql = "UPDATE ordflow.sync_letters f SET state = 'parked' FROM ordflow.sync_letters l "
-	"WHERE l.letter_id = $1 AND f.sync_id = l.sync_id AND f.key IS NOT DISTINCT FROM l.key "
-	"AND f.letter_id > l.letter_id "
-	"AND f.state = 'replay'",
+	"WHERE l.letter_id = $1 AND f.sync_id = l.sync_id AND f.key OPERATOR(pg_catalog.=) l.key "
+	"AND f.letter_id OPERATOR(pg_catalog.>) l.letter_id AND f.state = 'replay'",
 	.nargs = 1,
 	.argtypes = {INT8OID}
 };
@@ -245,19 +245,24 @@ ordflow_letters_any(void)
 	return there != NULL && hash_get_num_entries(there) > 0;
 }
 
+/* What came later is met with before the TRUNCATE is sent where it was tried already. */
 static Statement delete_letters = {
-	.sql = "DELETE FROM ordflow.sync_letters WHERE sync_id = $1 AND state IN ('dead', 'parked')",
-	.nargs = 1,
-	.argtypes = {INT8OID}
+	.sql = "DELETE FROM ordflow.sync_letters WHERE sync_id = $1 AND NOT ("
+	"pg_catalog.split_part(position, '-', 1) OPERATOR(pg_catalog.=) "
+	"pg_catalog.split_part($2, '-', 1) "
+	"AND pg_catalog.string_to_array(position, '-')::pg_catalog.numeric[] OPERATOR(pg_catalog.>) "
+	"pg_catalog.string_to_array($2, '-')::pg_catalog.numeric[])",
+	.nargs = 2,
+	.argtypes = {INT8OID, TEXTOID}
 };
 
 void
-ordflow_letters_forget(int64 sync_id)
+ordflow_letters_forget(int64 sync_id, const SinkPosition *at)
 {
-	Datum		id = Int64GetDatum(sync_id);
+	Datum		values[2] = {Int64GetDatum(sync_id), CStringGetTextDatum(position_text(at))};
 
 	SPI_connect();
-	ordflow_execute(&delete_letters, &id, NULL);
+	ordflow_execute(&delete_letters, values, NULL);
 	SPI_finish();
 }
 
@@ -278,14 +283,29 @@ ordflow_letter_note(int64 sync_id, const SinkItem *item, bool park)
 
 /* ---- again ---- */
 
-/* What waits for a sync that goes on, or for a key that has no dead letter any more, is sent. */
+/*
+ * What waits for a sync that goes on is sent, but behind a dead letter of its key; and what is to
+ * be sent again waits where its sync is paused.
+ */
 static Statement wake_letters = {
-	.sql = "UPDATE ordflow.sync_letters l SET state = 'replay' FROM ordflow.syncs s "
-	"WHERE l.sync_id = ANY($1) AND s.sync_id = l.sync_id AND NOT s.paused AND (l.state = 'waiting' OR "
-	"l.state = 'parked' AND NOT EXISTS (SELECT FROM ordflow.sync_letters d WHERE d.sync_id = l.sync_id "
-	"AND d.key IS NOT DISTINCT FROM l.key AND d.state = 'dead'))",
+	.sql = "UPDATE ordflow.sync_letters l SET state = n.state FROM ("
+	"SELECT w.letter_id, CASE WHEN NOT s.paused THEN CASE WHEN d.first < w.letter_id "
+	"THEN 'parked' ELSE 'replay' END WHEN w.state = 'replay' THEN 'waiting' ELSE w.state END AS state "
+	"FROM ordflow.sync_letters w JOIN ordflow.syncs s USING (sync_id) LEFT JOIN ("
+	"SELECT sync_id, key, pg_catalog.min(letter_id) AS first FROM ordflow.sync_letters "
+	"WHERE sync_id = ANY($1) AND state = 'dead' GROUP BY sync_id, key) AS d "
+	"ON d.sync_id = w.sync_id AND d.key = w.key "
+	"AND s.options ->> 'on_error' IS DISTINCT FROM 'skip' "
+	"WHERE w.sync_id = ANY($1) AND w.state <> 'dead') AS n "
+	"WHERE n.letter_id = l.letter_id AND n.state <> l.state",
 	.nargs = 1,
 	.argtypes = {INT8ARRAYOID}
+};
+
+/* A delivery may have put one aside while its sync was dropped. */
+static Statement delete_orphans = {
+	.sql = "DELETE FROM ordflow.sync_letters l WHERE NOT EXISTS ("
+	"SELECT FROM ordflow.syncs s WHERE s.sync_id = l.sync_id)"
 };
 
 void
@@ -294,6 +314,7 @@ ordflow_letters_wake(List *syncs)
 	Datum		ids = ids_of(syncs);
 
 	SPI_connect();
+	ordflow_execute(&delete_orphans, NULL, NULL);
 	ordflow_execute(&wake_letters, &ids, NULL);
 	SPI_finish();
 }
@@ -369,8 +390,9 @@ read_letter(uint64 row)
 	item->body = member(json, "body");
 	item->body_length = item->body ? strlen(item->body) : 0;
 	read_fields(json, item);
-	letter->refetch = item->op == SINK_PUT && item->nfields == 0 && item->body != NULL &&
+	letter->refetch = item->op == SINK_PUT && item->body != NULL &&
 		strcmp(item->body, ITEM_REFETCH) == 0;
+	letter->was_refused = DatumGetBool(ordflow_result(row, 5, &isnull));
 	return letter;
 }
 
@@ -392,12 +414,67 @@ ordflow_letters_to_replay(List *syncs, int max)
 	return letters;
 }
 
+/*
+ * Of messages, which are no state that can be put twice: the position that the target will have
+ * when this one is there.  So whoever comes next knows whether it is.
+ */
+static Statement mark_letter = {
+	.sql = "UPDATE ordflow.sync_letters SET item = item OPERATOR(pg_catalog.||) "
+	"pg_catalog.jsonb_build_object('to', $2) WHERE letter_id = $1",
+	.nargs = 2,
+	.argtypes = {INT8OID, TEXTOID}
+};
+
+static Statement settle_letters = {
+	.sql = "WITH marked AS (SELECT letter_id, item ->> 'to' AS mark FROM ordflow.sync_letters "
+	"WHERE sync_id = ANY($1) AND item OPERATOR(pg_catalog.?) 'to'), "
+	"sent AS (SELECT letter_id FROM marked WHERE pg_catalog.split_part(mark, '-', 1) = "
+	"pg_catalog.split_part($2, '-', 1) AND pg_catalog.string_to_array(mark, '-')::pg_catalog.numeric[] "
+	"OPERATOR(pg_catalog.<=) pg_catalog.string_to_array($2, '-')::pg_catalog.numeric[]), "
+	"gone AS (DELETE FROM ordflow.sync_letters l USING sent WHERE l.letter_id = sent.letter_id) "
+	"UPDATE ordflow.sync_letters l SET item = l.item OPERATOR(pg_catalog.-) 'to' FROM marked m "
+	"WHERE l.letter_id = m.letter_id AND NOT EXISTS (SELECT FROM sent s "
+	"WHERE s.letter_id = m.letter_id)",
+	.nargs = 2,
+	.argtypes = {INT8ARRAYOID, TEXTOID}
+};
+
 void
-ordflow_letter_done(int64 letter_id)
+ordflow_letter_mark(int64 letter_id, const SinkPosition *to)
 {
-	Datum		id = Int64GetDatum(letter_id);
+	Datum		values[2] = {Int64GetDatum(letter_id), CStringGetTextDatum(position_text(to))};
 
 	SPI_connect();
+	ordflow_execute(&mark_letter, values, NULL);
+	SPI_finish();
+}
+
+void
+ordflow_letters_settle(List *syncs, const SinkPosition *at)
+{
+	Datum		values[2] = {ids_of(syncs), CStringGetTextDatum(position_text(at))};
+
+	SPI_connect();
+	ordflow_execute(&settle_letters, values, NULL);
+	SPI_finish();
+}
+
+/* The older ones of the sync too, where it was a TRUNCATE: their rows are gone. */
+static Statement delete_older = {
+	.sql = "DELETE FROM ordflow.sync_letters l USING ordflow.sync_letters t "
+	"WHERE t.letter_id = $1 AND l.sync_id = t.sync_id AND l.letter_id < t.letter_id",
+	.nargs = 1,
+	.argtypes = {INT8OID}
+};
+
+void
+ordflow_letter_done(const Letter *letter)
+{
+	Datum		id = Int64GetDatum(letter->letter_id);
+
+	SPI_connect();
+	if (letter->item.op == SINK_TRUNCATE)
+		ordflow_execute(&delete_older, &id, NULL);
 	ordflow_execute(&delete_letter, &id, NULL);
 	SPI_finish();
 }

@@ -5,6 +5,8 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "nodes/parsenodes.h"
+#include "parser/parser.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
 #include "utils/numeric.h"
@@ -72,6 +74,29 @@ bad_value(const char *name, const char *what)
 	ereport(ERROR,
 			errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			errmsg("option \"%s\" must be %s", name, what));
+}
+
+/*
+ * Is it one expression?  It will stand in parentheses in a query, a line of their own closing them;
+ * so it is parsed without.  Names are looked up there.
+ */
+void
+ordflow_sync_expression(const char *option, const char *expression)
+{
+	List	   *parsed = raw_parser(psprintf("SELECT %s", expression), RAW_PARSE_DEFAULT);
+	SelectStmt *select = (SelectStmt *) linitial_node(RawStmt, parsed)->stmt;
+
+	if (list_length(parsed) == 1 && IsA(select, SelectStmt) && select->op == SETOP_NONE &&
+		list_length(select->targetList) == 1 && select->distinctClause == NIL &&
+		select->intoClause == NULL && select->fromClause == NIL && select->whereClause == NULL &&
+		select->groupClause == NIL && select->havingClause == NULL &&
+		select->windowClause == NIL && select->sortClause == NIL && select->limitCount == NULL &&
+		select->limitOffset == NULL && select->lockingClause == NIL &&
+		linitial_node(ResTarget, select->targetList)->name == NULL)
+		return;
+	ereport(ERROR,
+			errcode(ERRCODE_SYNTAX_ERROR),
+			errmsg("option \"%s\" is not one expression: %s", option, expression));
 }
 
 /* NULL: it is not there, or null. */
@@ -236,8 +261,10 @@ add_column(SyncOptions *result, const char *column, const char *expression)
 		bad_value("columns", "made of names of at most 63 bytes");
 	result->columns[result->ncolumns] = column;
 	result->expressions[result->ncolumns++] = expression;
-	if (!is_name(expression))
-		result->plain = false;
+	if (is_name(expression))
+		return;
+	ordflow_sync_expression("columns", expression);
+	result->plain = false;
 }
 
 static void
@@ -301,7 +328,10 @@ ordflow_sync_options(Jsonb *options, const Sink *sink, const char *mode)
 	read_keys(find(options, "key"), result);
 	value = find(options, "filter");
 	if (value != NULL)
+	{
 		result->filter = read_text(value, "filter");
+		ordflow_sync_expression("filter", result->filter);
+	}
 	READ_CHOICE(options, "format", format, "json", "debezium", "canal", "maxwell");
 	READ_CHOICE(options, "on_error", on_error, "park", "skip", "stop");
 	READ_CHOICE(options, "on_truncate", on_truncate, "apply", "ignore", "stop");

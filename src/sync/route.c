@@ -12,6 +12,8 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "access/relation.h"
+#include "access/sysattr.h"
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
@@ -356,8 +358,8 @@ plan_query(Route *route, RouteShape *shape)
 	appendStringInfoString(&sql, "SELECT ");
 	for (int i = 0; i < options->ncolumns; i++)
 		if (shape->from[i] < 0)
-			appendStringInfo(&sql, "(%s)::pg_catalog.text, ", options->expressions[i]);
-	appendStringInfo(&sql, "(%s)::pg_catalog.bool FROM (SELECT ",
+			appendStringInfo(&sql, "(%s\n)::pg_catalog.text, ", options->expressions[i]);
+	appendStringInfo(&sql, "(%s\n)::pg_catalog.bool FROM (SELECT ",
 					 options->filter ? options->filter : "true");
 	for (int i = 0; i < source->ncolumns; i++)
 	{
@@ -634,6 +636,11 @@ set_target(RouteShape *shape, const ChangeValue *values, SinkItem *item)
 			appendStringInfoString(&name, part->literal);
 		else if (values == NULL)
 			appendStringInfoChar(&name, '*');
+		else if (values[part->column].state == VALUE_NULL && item->op != SINK_APPEND)
+			ereport(ERROR,
+					errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					errmsg("column \"%s\" of the target's name is null",
+						   shape->relation->columns[part->column].name));
 		else if (values[part->column].state == VALUE_TEXT)
 			appendBinaryStringInfo(&name, values[part->column].text, values[part->column].length);
 	}
@@ -785,25 +792,81 @@ moves_key(const ChangeRelation *relation, const Change *change)
 	return false;
 }
 
+/* Does it get another name?  Its columns beside the key are told by REPLICA IDENTITY FULL. */
+static bool
+moves_name(const RouteShape *shape, const Change *change)
+{
+	for (int i = 0; change->old != NULL && change->values != NULL && i < shape->nparts; i++)
+	{
+		const NamePart *part = &shape->parts[i];
+		const ChangeValue *a = part->literal ? NULL : &change->old[part->column];
+		const ChangeValue *b = part->literal ? NULL : &change->values[part->column];
+
+		if (a == NULL || a->state == VALUE_ABSENT || b->state == VALUE_UNCHANGED)
+			continue;
+		if (a->state != b->state ||
+			(a->state == VALUE_TEXT &&
+			 (a->length != b->length || memcmp(a->text, b->text, a->length) != 0)))
+			return true;
+	}
+	return false;
+}
+
+static bool
+has_name(const RouteShape *shape, const ChangeValue *values)
+{
+	for (int i = 0; i < shape->nparts; i++)
+		if (shape->parts[i].literal == NULL &&
+			values[shape->parts[i].column].state == VALUE_NULL)
+			return false;
+	return true;
+}
+
+/*
+ * What was there before is found by the key and the name; an identity that was taken from the
+ * table does not tell them.
+ */
+static void
+require_old(const RouteShape *shape, const Change *change)
+{
+	const ChangeRelation *relation = shape->relation;
+	bool		told = change->old != NULL;
+
+	for (int i = 0; told && i < relation->nkeys; i++)
+		told = change->old[relation->keys[i]].state != VALUE_ABSENT;
+	for (int i = 0; told && i < shape->nparts; i++)
+		told = shape->parts[i].literal != NULL ||
+			change->old[shape->parts[i].column].state != VALUE_ABSENT;
+	if (told)
+		return;
+	ereport(ERROR,
+			errcode(ERRCODE_INVALID_TABLE_DEFINITION),
+			errmsg("the replica identity of \"%s\" does not tell which row was there before",
+				   relation->name),
+			errhint("ALTER TABLE ... REPLICA IDENTITY DEFAULT, or USING INDEX, or FULL."));
+}
+
 /* A row as it stands for the target: keyed by its key, of which nothing else is known. */
 static void
 add_row(Route *route, RouteShape *shape, const Change *change, bool passes,
 		const SinkPosition *at, ItemList *items)
 {
-	bool		moved = moves_key(shape->relation, change);
+	bool		moved = moves_key(shape->relation, change) || moves_name(shape, change);
 
+	if (change->op == CHANGE_DELETE || change->old != NULL)
+		require_old(shape, change);
 	if (change->op == CHANGE_DELETE)
 	{
-		if (change->old != NULL)
+		if (has_name(shape, change->old))
 			add_row_item(route, shape, SINK_DELETE, false, change->old, at, items);
 		return;
 	}
-	if (moved)
+	if (moved && has_name(shape, change->old))
 		add_row_item(route, shape, SINK_DELETE, false, change->old, at, items);
 	if (passes)
 		add_row_item(route, shape, SINK_PUT, change->op == CHANGE_INSERT || moved,
 					 change->values, at, items);
-	else if (change->op == CHANGE_UPDATE)
+	else if (change->op == CHANGE_UPDATE && has_name(shape, change->values))
 		add_row_item(route, shape, SINK_DELETE, false, change->values, at, items);
 }
 
@@ -857,10 +920,12 @@ ordflow_route_needs_sql(Route *route, const Change *change)
 		return false;
 	if (!route->options->plain || route->options->filter != NULL)
 		return true;
-	if (change->op != CHANGE_UPDATE || !has_unchanged(change->relation, change->values))
+	if (change->op != CHANGE_UPDATE || change->old_is_whole ||
+		!has_unchanged(change->relation, change->values))
 		return false;
 	return route->is_table || route->whole || route->sink.shape == SHAPE_DOCUMENT ||
-		(route->sink.shape == SHAPE_FIELDS && moves_key(change->relation, change));
+		(route->sink.shape == SHAPE_FIELDS &&
+		 (route->copy != NULL || moves_key(change->relation, change)));
 }
 
 /* With what the WAL does not tell, where it matters; false: the row is gone already. */
@@ -871,9 +936,20 @@ complete(Route *route, Change *change)
 	ChangeValue *merged;
 
 	if (!has_unchanged(change->relation, change->values) ||
-		!ordflow_route_needs_sql(route, change) ||
-		!key_is_known(change->relation, change->values))
+		(!ordflow_route_needs_sql(route, change) &&
+		 (!change->old_is_whole || route->sink.shape == SHAPE_EVENT)))
 		return true;
+	if (!change->old_is_whole && !key_is_known(change->relation, change->values))
+		return true;
+	merged = palloc((change->relation->ncolumns + 1) * sizeof(ChangeValue));
+	if (change->old_is_whole)
+	{
+		for (int i = 0; i < change->relation->ncolumns; i++)
+			merged[i] = change->values[i].state == VALUE_UNCHANGED ? change->old[i] :
+				change->values[i];
+		change->values = merged;
+		return true;
+	}
 	/* the commit is in the WAL before others can see it */
 	while (TransactionIdIsValid(change->xid) && TransactionIdIsInProgress(change->xid))
 	{
@@ -883,7 +959,6 @@ complete(Route *route, Change *change)
 	values = fetch_row(route, change->relation, change->values);
 	if (values == NULL)
 		return false;
-	merged = palloc((change->relation->ncolumns + 1) * sizeof(ChangeValue));
 	for (int i = 0; i < change->relation->ncolumns; i++)
 		merged[i] = change->values[i].state == VALUE_UNCHANGED ? values[i] : change->values[i];
 	change->values = merged;
@@ -934,27 +1009,97 @@ ordflow_route_change(Route *route, const Change *given, const SinkPosition *at, 
 		add_events(route, shape, &change, at, items);
 }
 
-void
-ordflow_route_refetch_item(Route *route, const Change *change, const SinkPosition *at,
-						   ItemList *items)
+/* The columns of the source by which the row, and what it is at the target, is found. */
+static void
+set_key_fields(const RouteShape *shape, const ChangeRelation *source, const ChangeValue *values,
+			   SinkItem *item)
+{
+	SinkField  *fields = palloc0((source->ncolumns + 1) * sizeof(SinkField));
+
+	for (int i = 0; i < source->ncolumns; i++)
+	{
+		bool		names = source->columns[i].is_key;
+
+		for (int part = 0; shape != NULL && part < shape->nparts; part++)
+			names |= shape->parts[part].literal == NULL &&
+				shape->from[shape->parts[part].column] == i;
+		for (int key = 0; shape != NULL && key < shape->relation->nkeys; key++)
+			names |= shape->from[shape->relation->keys[key]] == i;
+		if (names && values[i].state == VALUE_TEXT)
+			fields[item->nfields++] = (SinkField) {
+				.name = source->columns[i].name,
+				.value = values[i].text,
+				.length = values[i].length
+			};
+	}
+	item->fields = fields;
+}
+
+/* With the key that items of the row have, so that they queue behind it. */
+static void
+add_refetch(Route *route, RouteShape *shape, const ChangeRelation *source,
+			const ChangeValue *values, const SinkPosition *at, ItemList *items)
 {
 	SinkItem	item = {.op = SINK_PUT,.route = &route->sink,.at = *at};
+	ItemList	events = {0};
 
-	set_key(change->relation, change->values != NULL ? change->values : change->old, &item);
+	item.at.part = next_part(items, at);
+	if (values != NULL && shape == NULL)
+		set_key(source, values, &item);
+	else if (values != NULL && route->sink.shape != SHAPE_EVENT)
+		set_key(shape->relation, project_values(shape, values), &item);
+	else if (values != NULL && source->nkeys > 0)
+	{
+		Change		gone = {.op = CHANGE_DELETE,.relation = shape->relation,
+		.old = project_values(shape, values)};
+
+		add_events(route, shape, &gone, at, &events);
+		item.key = events.n > 0 ? events.items[0].key : NULL;
+		item.key_length = events.n > 0 ? events.items[0].key_length : 0;
+	}
+	if (values != NULL)
+		set_key_fields(shape, source, values, &item);
 	item.body = ITEM_REFETCH;
 	item.body_length = strlen(ITEM_REFETCH);
 	ordflow_items_add(items, &item);
 }
 
-/* The key's values from an item's key. */
+void
+ordflow_route_refetch_item(Route *route, const Change *change, const SinkPosition *at,
+						   ItemList *items)
+{
+	const ChangeRelation *source = change->relation;
+	RouteShape *shape = route->shape != NULL && route->shape->source == source ?
+		route->shape : NULL;
+
+	if (moves_key(source, change) ||
+		(shape != NULL && moves_key(shape->relation, &(Change) {
+			.values = project_values(shape, change->values),
+			.old = project_values(shape, change->old)})))
+		add_refetch(route, shape, source, change->old, at, items);
+	add_refetch(route, shape, source, change->values != NULL ? change->values : change->old, at,
+				items);
+}
+
+/* What a letter tells of its row: columns of the source, or the key alone. */
 static ChangeValue *
-parse_key(const ChangeRelation *relation, const char *key)
+parse_key(const ChangeRelation *relation, const SinkItem *letter)
 {
 	ChangeValue *values = palloc0((relation->ncolumns + 1) * sizeof(ChangeValue));
+	const char *key = letter->key;
 	Jsonb	   *array = NULL;
 
 	for (int i = 0; i < relation->ncolumns; i++)
+	{
 		values[i].state = VALUE_ABSENT;
+		for (int f = 0; f < letter->nfields; f++)
+			if (strcmp(letter->fields[f].name, relation->columns[i].name) == 0)
+				values[i] = (ChangeValue) {
+					VALUE_TEXT, letter->fields[f].length, letter->fields[f].value
+				};
+	}
+	if (letter->nfields > 0 || key == NULL)
+		return values;
 	if (relation->nkeys > 1)
 		array = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(key)));
 	for (int i = 0; i < relation->nkeys; i++)
@@ -971,7 +1116,8 @@ parse_key(const ChangeRelation *relation, const char *key)
 }
 
 void
-ordflow_route_by_key(Route *route, const char *key, const SinkPosition *at, ItemList *items)
+ordflow_route_by_key(Route *route, const SinkItem *letter, const SinkPosition *at,
+					 ItemList *items)
 {
 	Relation	source;
 	RowRelation *row;
@@ -985,7 +1131,11 @@ ordflow_route_by_key(Route *route, const char *key, const SinkPosition *at, Item
 	source = table_open(route->sync->source, AccessShareLock);
 	row = ordflow_row_relation(source);
 	change.relation = &row->relation;
-	values = parse_key(&row->relation, key);
+	values = parse_key(&row->relation, letter);
+	if (!key_is_known(&row->relation, values))
+		ereport(ERROR,
+				errcode(ERRCODE_NO_DATA_FOUND),
+				errmsg("its row has no key to be found by"));
 	/* of a document or fields too: where the filter refuses the row now, it is deleted */
 	if (route->sink.shape != SHAPE_EVENT)
 		change.op = CHANGE_UPDATE;
@@ -1004,7 +1154,7 @@ ordflow_route_by_key(Route *route, const char *key, const SinkPosition *at, Item
 /* ---- checks ---- */
 
 static void
-require_key(Route *route, RouteShape *shape, bool full)
+require_key(Route *route, RouteShape *shape)
 {
 	if (shape->relation->nkeys > 0 || route->sink.shape == SHAPE_EVENT)
 		return;
@@ -1016,10 +1166,30 @@ require_key(Route *route, RouteShape *shape, bool full)
 			errhint("ALTER TABLE ... ADD PRIMARY KEY; or name a stream as target, which needs none."));
 }
 
+/* The columns that deletions, and updates of the key, tell of the row that was there. */
+static bool
+is_told(Relation source, const char *column)
+{
+	Bitmapset  *told;
+
+	if (source->rd_rel->relreplident == REPLICA_IDENTITY_FULL)
+		return true;
+	told = RelationGetIndexAttrBitmap(source, INDEX_ATTR_BITMAP_IDENTITY_KEY);
+	return bms_is_member(get_attnum(RelationGetRelid(source), column) -
+						 FirstLowInvalidHeapAttributeNumber, told);
+}
+
 /* What a deletion tells must be enough to find the target. */
 static void
-require_key_columns(Route *route, RouteShape *shape, bool full)
+require_key_columns(Route *route, RouteShape *shape, Relation source)
 {
+	if (route->sink.shape != SHAPE_EVENT &&
+		source->rd_rel->relreplident == REPLICA_IDENTITY_NOTHING)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_TABLE_DEFINITION),
+				errmsg("\"%s\" has no replica identity: deletions would not be told",
+					   RelationGetRelationName(source)),
+				errhint("ALTER TABLE ... REPLICA IDENTITY DEFAULT."));
 	for (int i = 0; i < shape->nparts + shape->relation->nkeys; i++)
 	{
 		int			column = i < shape->nparts ? shape->parts[i].column :
@@ -1029,16 +1199,59 @@ require_key_columns(Route *route, RouteShape *shape, bool full)
 		if (i < shape->nparts && shape->parts[i].literal != NULL)
 			continue;
 		from = shape->from[column];
-		if (from >= 0 && (full || shape->source->columns[from].is_key ||
-						  route->sink.shape == SHAPE_EVENT))
+		if (from >= 0 && (route->sink.shape == SHAPE_EVENT ||
+						  is_told(source, shape->source->columns[from].name)))
 			continue;
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("column \"%s\" cannot name the target of sync \"%s\"",
 					   shape->relation->columns[column].name, route->sync->name),
-				errdetail("A deletion tells the key's columns alone, so target and key are made of those, as they are."),
+				errdetail("A deletion tells the columns of the replica identity alone, so target and key are made of those, as they are."),
 				errhint("Use the primary key's columns, or ALTER TABLE ... REPLICA IDENTITY FULL."));
 	}
+}
+
+/* Of the source's columns that the sync's key is made of; 0: they are not the index's. */
+static bool
+is_key_index(const RouteShape *shape, Relation source, Form_pg_index index)
+{
+	const ChangeRelation *relation = shape->relation;
+	int			matched = 0;
+
+	for (int k = 0; k < relation->nkeys; k++)
+		for (int i = 0; i < index->indnkeyatts; i++)
+			matched += index->indkey.values[i] ==
+				get_attnum(RelationGetRelid(source),
+						   shape->source->columns[shape->from[relation->keys[k]]].name);
+	return index->indisunique && matched == relation->nkeys && matched == index->indnkeyatts;
+}
+
+/* Two rows with one key, if only until the commit, would be taken for one. */
+static void
+refuse_deferred_key(Route *route, RouteShape *shape, Relation source)
+{
+	bool		deferred = false;
+	bool		immediate = false;
+	ListCell   *cell;
+
+	foreach(cell, route->sink.shape == SHAPE_EVENT ? NIL : RelationGetIndexList(source))
+	{
+		Relation	index = relation_open(lfirst_oid(cell), AccessShareLock);
+
+		if (is_key_index(shape, source, index->rd_index))
+		{
+			immediate |= index->rd_index->indimmediate;
+			deferred |= !index->rd_index->indimmediate;
+		}
+		relation_close(index, AccessShareLock);
+	}
+	if (deferred && !immediate)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_TABLE_DEFINITION),
+				errmsg("the key of \"%s\" for sync \"%s\" is deferrable",
+					   RelationGetRelationName(source), route->sync->name),
+				errdetail("Rows that swap their keys in one transaction could not be told apart."),
+				errhint("Make the constraint NOT DEFERRABLE, or add a unique index that is."));
 }
 
 void
@@ -1046,13 +1259,13 @@ ordflow_route_check(Route *route)
 {
 	Relation	source = table_open(route->sync->source, AccessShareLock);
 	RowRelation *row = ordflow_row_relation(source);
-	bool		full = source->rd_rel->relreplident == REPLICA_IDENTITY_FULL;
 	RouteShape *shape;
 
 	ordflow_route_forget_relation(route);
 	shape = shape_for(route, &row->relation);
-	require_key(route, shape, full);
-	require_key_columns(route, shape, full);
+	require_key(route, shape);
+	require_key_columns(route, shape, source);
+	refuse_deferred_key(route, shape, source);
 	ordflow_route_forget_relation(route);
 	table_close(source, AccessShareLock);
 	if (route->is_table)

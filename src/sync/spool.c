@@ -8,8 +8,9 @@
  * rule the bytes never leave the page cache.
  *
  * After a crash of the server the last segment may end anywhere, or with garbage: every record has
- * a checksum, and what comes after the last whole transaction is cut off.  A segment that is not
- * the last has been flushed.  The decoder never goes on in a segment that it finds.
+ * a checksum, and what comes after the last whole transaction is cut off.  A segment whose successor
+ * was begun has been flushed; the successor itself may have no more than a part of its header, and
+ * then is as good as not there.  The decoder never goes on in a segment that it finds.
  */
 #include "postgres.h"
 
@@ -478,9 +479,58 @@ begin_segment(SpoolWriter *spool, uint64 segment)
 	fsync_fname(DatabasePath, true);
 }
 
+typedef enum SegmentState
+{
+	SEGMENT_OURS,
+	SEGMENT_TORN,				/* its header was not written whole */
+	SEGMENT_FOREIGN				/* of another database, or generation */
+} SegmentState;
+
+static SegmentState
+segment_state(int64 delivery_id, uint64 segment, uint32 generation)
+{
+	SegmentHeader header;
+	char	   *path = segment_path(delivery_id, segment);
+	int			file = BasicOpenFile(path, O_RDONLY | PG_BINARY);
+	bool		whole;
+
+	if (file < 0)
+		file_failed("open", delivery_id, segment);
+	pfree(path);
+	whole = read_exactly(file, &header, sizeof(header), 0) && header.magic == SPOOL_MAGIC &&
+		header.crc == header_crc(&header);
+	close(file);
+	if (!whole)
+		return SEGMENT_TORN;
+	return header.version == SPOOL_VERSION && header.system == GetSystemIdentifier() &&
+		header.database == MyDatabaseId && header.delivery_id == delivery_id &&
+		header.segment == segment && header.generation == generation ?
+		SEGMENT_OURS : SEGMENT_FOREIGN;
+}
+
+/* Is there one to go on behind, and which?  What cannot be used is removed. */
+static bool
+find_last(int64 delivery_id, uint32 generation, uint64 *segment)
+{
+	uint64		first;
+
+	while (find_range(delivery_id, &first, segment))
+	{
+		SegmentState found = segment_state(delivery_id, *segment, generation);
+
+		if (found == SEGMENT_OURS)
+			return true;
+		if (found == SEGMENT_FOREIGN)
+			ordflow_spool_remove(delivery_id);
+		else
+			remove_segment(delivery_id, *segment);
+	}
+	return false;
+}
+
 /* The last commit in what is there; behind it the segment is cut off. */
 static XLogRecPtr
-mend_segment(int64 delivery_id, uint64 segment, uint32 generation)
+mend_segment(int64 delivery_id, uint64 segment)
 {
 	SegmentHeader header;
 	SpoolReader reader = {.delivery_id = delivery_id, .segment = segment};
@@ -493,12 +543,8 @@ mend_segment(int64 delivery_id, uint64 segment, uint32 generation)
 	char	   *path = segment_path(delivery_id, segment);
 
 	reader.file = open_segment(delivery_id, segment, &header);
-	if (reader.file < 0 || header.generation != generation || fstat(reader.file, &st) < 0)
-	{
-		if (reader.file >= 0)
-			close(reader.file);
-		return InvalidXLogRecPtr;
-	}
+	if (reader.file < 0 || fstat(reader.file, &st) < 0)
+		file_failed("open", delivery_id, segment);
 	last = header.base;
 	reader.offset = sizeof(SegmentHeader);
 	reader.size = READ_BYTES;
@@ -524,17 +570,10 @@ ordflow_spool_open(int64 delivery_id, uint32 generation, XLogRecPtr base, XLogRe
 {
 	SpoolWriter *spool = MemoryContextAllocZero(TopMemoryContext, sizeof(SpoolWriter));
 	MemoryContext before;
-	uint64		first = 0;
 	uint64		segment = 0;
-	bool		there = find_range(delivery_id, &first, &segment);
+	bool		there = find_last(delivery_id, generation, &segment);
 
-	*last = there ? mend_segment(delivery_id, segment, generation) : InvalidXLogRecPtr;
-	if (there && XLogRecPtrIsInvalid(*last))
-	{
-		/* another database's, or of another generation: nothing of it is to be sent */
-		ordflow_spool_remove(delivery_id);
-		there = false;
-	}
+	*last = there ? mend_segment(delivery_id, segment) : InvalidXLogRecPtr;
 	spool->delivery_id = delivery_id;
 	spool->generation = generation;
 	spool->last = there ? Max(*last, base) : base;

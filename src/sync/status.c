@@ -36,6 +36,7 @@ PG_FUNCTION_INFO_V1(ordflow_preview_sync);
 
 #define WAIT_MAX		(60 * USECS_PER_SEC)
 #define WAIT_STEP_MS	1L
+#define WAIT_READ_MS	20L		/* of what is in no shared memory */
 #define PREVIEW_MAX		1000
 
 /* ---- figures ---- */
@@ -205,12 +206,13 @@ is_durable(const SyncDefinition *sync, XLogRecPtr lsn)
 
 static Statement count_waiting = {
 	.sql = "SELECT EXISTS (SELECT FROM ordflow.sync_letters "
-	"WHERE sync_id = $1 AND state IN ('waiting', 'replay'))",
+	"WHERE sync_id = $1 AND state IN ('waiting', 'replay')) "
+	"OR EXISTS (SELECT FROM ordflow.sync_copies WHERE sync_id = $1 AND phase <> 'done')",
 	.nargs = 1,
 	.argtypes = {INT8OID}
 };
 
-/* What was kept while it was paused is not sent yet. */
+/* What was kept while it was paused, or is to be copied, is not sent yet. */
 static bool
 has_waiting(const SyncDefinition *sync)
 {
@@ -267,15 +269,17 @@ ordflow_wait_for_sync(PG_FUNCTION_ARGS)
 	ordflow_decoder_wake();
 	while (sync->paused || !is_durable(sync, lsn) || has_waiting(sync))
 	{
-		/* its delivery is made by the workers */
-		if (sync->delivery_id == 0)
-			sync = find_sync(fcinfo);
+		/* its delivery is made by the workers; somebody may resume it */
+		bool		read_again = sync->delivery_id == 0 || sync->paused;
+
 		if (GetCurrentTimestamp() >= until)
 			PG_RETURN_BOOL(false);
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 WAIT_STEP_MS, PG_WAIT_EXTENSION);
+						 read_again ? WAIT_READ_MS : WAIT_STEP_MS, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
+		if (read_again)
+			sync = find_sync(fcinfo);
 	}
 	PG_RETURN_BOOL(true);
 }

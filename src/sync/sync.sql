@@ -59,6 +59,46 @@ COMMENT ON COLUMN ordflow.sync_deliveries.stopped IS 'By a gap: something can no
 COMMENT ON COLUMN ordflow.sync_deliveries.sent IS 'The position at the target when WAL and spool before it were let go; of tables of this database the position itself.';
 COMMENT ON COLUMN ordflow.sync_deliveries.released IS 'The commit up to which all is delivered.';
 
+CREATE TABLE ordflow.sync_copies (
+    sync_id     bigint NOT NULL,
+    phase       text COLLATE "C" NOT NULL DEFAULT 'waiting',
+    is_fresh    boolean NOT NULL,
+    filter      text,
+    snapshot    text COLLATE "C",
+    lsn         pg_lsn,
+    base        pg_lsn,
+    turn        int NOT NULL DEFAULT 0,
+    restarts    int NOT NULL DEFAULT 0,
+    reason      text,
+    started_at  timestamptz,
+    finished_at timestamptz,
+    CONSTRAINT sync_copies_pkey PRIMARY KEY (sync_id)
+) WITH (fillfactor = 50);
+COMMENT ON TABLE ordflow.sync_copies IS
+'The copy of the rows that a sync''s source has, one of each sync at a time: see ordflow.sync_progress. phase: waiting (for its snapshot), copying, following (the stream is still behind the last rows that were read), done. Never dumped: a restored database copies again.';
+COMMENT ON COLUMN ordflow.sync_copies.is_fresh IS 'The target had nothing of the sync before: what the snapshot sees is not streamed to it.';
+COMMENT ON COLUMN ordflow.sync_copies.filter IS 'Of resync(): only these rows.';
+COMMENT ON COLUMN ordflow.sync_copies.snapshot IS 'xmin:xmax:who was in progress between them, sub-transactions too. Rows that it sees and that are the same now are copied; everything else is streamed.';
+COMMENT ON COLUMN ordflow.sync_copies.lsn IS 'What the snapshot sees committed before it; of phase following, what the last rows that were read are of.';
+COMMENT ON COLUMN ordflow.sync_copies.base IS 'Of the positions of the rows that are being sent, with turn: no record of the WAL begins there.';
+COMMENT ON COLUMN ordflow.sync_copies.restarts IS 'How often it began again, last for the reason.';
+
+CREATE TABLE ordflow.sync_copy_places (
+    sync_id     bigint NOT NULL,
+    relid       oid NOT NULL,
+    relfilenode oid NOT NULL,
+    blocks      bigint NOT NULL,
+    place       bigint NOT NULL DEFAULT 0,
+    until       bigint,
+    rows        bigint NOT NULL DEFAULT 0,
+    bytes       bigint NOT NULL DEFAULT 0,
+    CONSTRAINT sync_copy_places_pkey PRIMARY KEY (sync_id, relid)
+) WITH (fillfactor = 50);
+COMMENT ON TABLE ordflow.sync_copy_places IS
+'How far a copy has come in each table that rows of the source lie in: what is before place is at the target, the blocks before until are being sent. Never dumped.';
+COMMENT ON COLUMN ordflow.sync_copy_places.place IS 'A block and the number of a row in it: block * 65536 + number.';
+COMMENT ON COLUMN ordflow.sync_copy_places.relfilenode IS 'The file that blocks are of; where the table is rewritten, the copy begins again.';
+
 CREATE TABLE ordflow.sync_letters (
     letter_id  bigint GENERATED ALWAYS AS IDENTITY,
     sync_id    bigint NOT NULL,
@@ -75,7 +115,7 @@ CREATE TABLE ordflow.sync_letters (
 );
 COMMENT ON TABLE ordflow.sync_letters IS
 'Changes that were not sent. state: dead (the target, an expression or a limit refused it), parked (a later change of a key that has a dead one), waiting (the sync is paused), replay (asked for by replay_dead_letters() or resume_sync(), sent again in the order of letter_id).';
-COMMENT ON COLUMN ordflow.sync_letters.item IS 'What is to be sent: op, target, key, and fields or body.';
+COMMENT ON COLUMN ordflow.sync_letters.item IS 'What is to be sent: op, target, key, and fields or body; to: the position of the target behind it, while it is sent again.';
 SELECT pg_catalog.pg_extension_config_dump('ordflow.sync_letters', '');
 SELECT pg_catalog.pg_extension_config_dump('ordflow.sync_letters_letter_id_seq', '');
 
@@ -101,7 +141,7 @@ RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, p
 AS 'MODULE_PATHNAME', 'ordflow_create_sync';
 COMMENT ON FUNCTION ordflow.create_sync(text, regclass, name, text, text, jsonb) IS
 'Keeps a target in step with a table. server: of CREATE SERVER, or NULL for a table of this database; target: its name there, in which {column} stands for the row''s text and {{ for a brace. mode: cdc (changes from the WAL, sent after commit) or dual_write (a table, written in the same transaction).
-options: columns (a list of names, or an object of target column: SQL expression over the source''s columns), filter (SQL), key (a list of target columns; default the primary key), format (json, debezium, canal, maxwell; of streams), on_error (park, skip, stop), on_truncate (apply, ignore, stop), batch_rows (1 to 1000), rate (rows a second), copy (false: begins with the present), and those of the target. The caller must own the source or be a member of its owner''s role, or have SELECT on it; it runs as the caller. Blocks writers of the source until commit.
+options: columns (a list of names, or an object of target column: SQL expression over the source''s columns), filter (SQL), key (a list of target columns; default the primary key), format (json, debezium, canal, maxwell; of streams), on_error (park, skip, stop), on_truncate (apply, ignore, stop), batch_rows (1 to 1000), rate (rows a second), copy (false: begins with the present; else with the rows that are there, see ordflow.sync_progress), and those of the target. The caller must own the source or be a member of its owner''s role, or have SELECT on it; it runs as the caller. Blocks writers of the source until commit.
 Raises 0A000, 22023 (options, with the valid names in the hint), 42501, 42703 for an unknown column, 42710 where the name is taken, 42P16 for a source without a key where one is needed, 55000 where wal_level or slots do not suffice, OF004, OF007, OF008, OF011.';
 
 CREATE FUNCTION ordflow.drop_sync(name text)
@@ -127,6 +167,12 @@ RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, p
 AS 'MODULE_PATHNAME', 'ordflow_resume_sync';
 COMMENT ON FUNCTION ordflow.resume_sync(text) IS
 'Sends what was kept by pause_sync(), in order, and goes on. Where the delivery was stopped by a gap, it goes on with the present: what the gap holds is lost to the target. Raises OF004, 42501.';
+
+CREATE FUNCTION ordflow.resync(name text, filter text DEFAULT NULL)
+RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'ordflow_resync';
+COMMENT ON FUNCTION ordflow.resync(text, text) IS
+'Has the rows of the source sent again, those alone that filter (SQL over the source''s columns) lets pass, while the stream goes on: none of them goes back to what it was. What is at the target and not in the source stays: see repair_sync(). Returns at once: see ordflow.sync_progress. Of a stream each row is one more message. Raises 0A000 for mode dual_write, 42501, 42601, 42703 and 42804 for a bad filter, 55006 while a copy of the sync is going on, OF004.';
 
 CREATE FUNCTION ordflow.replay_dead_letters(name text)
 RETURNS bigint LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
@@ -177,6 +223,7 @@ SELECT s.name, s.source, s.server, s.target, s.mode, s.role,
             WHEN s.mode <> 'cdc' THEN 'streaming'
             WHEN s.paused THEN 'paused'
             WHEN d.stopped THEN 'gap'
+            WHEN f.state = 'streaming' AND c.phase IS NOT NULL THEN 'copying'
             ELSE coalesce(f.state, 'creating') END AS state,
        CASE WHEN s.mode = 'cdc' AND NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_current_wal_insert_lsn() END AS written,
        f.decoded, f.sent, f.durable,
@@ -186,13 +233,33 @@ SELECT s.name, s.source, s.server, s.target, s.mode, s.role,
 FROM ordflow.syncs s
 LEFT JOIN ordflow.sync_deliveries d ON d.server IS NOT DISTINCT FROM s.server AND d.role = s.role AND s.mode = 'cdc'
 LEFT JOIN ordflow.delivery_figures() f ON f.delivery_id = d.delivery_id
+LEFT JOIN ordflow.sync_copies c ON c.sync_id = s.sync_id AND c.phase <> 'done'
 CROSS JOIN LATERAL ordflow.sync_figures(s.sync_id) g
 CROSS JOIN LATERAL (SELECT count(*) FILTER (WHERE l.state IN ('dead', 'parked')) AS dead,
                            count(*) FILTER (WHERE l.state IN ('waiting', 'replay')) AS waiting
                     FROM ordflow.sync_letters l WHERE l.sync_id = s.sync_id) l;
 COMMENT ON VIEW ordflow.sync_status IS
-'How each sync stands. state: creating (the slot, which waits for transactions that are writing: the sync begins when it is there; see ordflow.workers), starting, streaming, retrying (see problem and retry_at), misconfigured (a person must act: see problem), paused, gap (stopped: see problem), inactive (of this database: see ordflow.activate()).
+'How each sync stands. state: creating (the slot, which waits for transactions that are writing: the sync begins when it is there; see ordflow.workers), starting, copying (the rows that are there, beside the stream: see ordflow.sync_progress), streaming, retrying (see problem and retry_at), misconfigured (a person must act: see problem), paused, gap (stopped: see problem), inactive (of this database: see ordflow.activate()).
 The ladder of places in the WAL: written, decoded (read and put into the spool), sent, durable (at the target, in its own sense). lag_bytes: WAL behind durable, of all tables; lag_seconds: since the commit of the first change that is not durable, 0 when there is none. rows: since the server was started. problem tells what ails it.';
+
+CREATE VIEW ordflow.sync_progress AS
+SELECT s.name, s.source, c.phase, c.filter, p.tables, p.tables_done, p.rows, p.bytes,
+       CASE WHEN c.phase = 'waiting' THEN 0 WHEN c.phase <> 'copying' OR p.blocks = 0 THEN 1
+            ELSE p.blocks_done::double precision / p.blocks END AS done,
+       CASE WHEN t.seconds > 0 THEN p.rows / t.seconds END AS rows_per_second,
+       CASE WHEN c.phase = 'copying' AND p.blocks_done > 0
+            THEN pg_catalog.make_interval(secs => t.seconds * (p.blocks - p.blocks_done) / p.blocks_done)
+            WHEN c.phase = 'done' THEN interval '0' END AS time_left,
+       c.started_at, c.finished_at, c.restarts, c.reason
+FROM ordflow.sync_copies c JOIN ordflow.syncs s USING (sync_id)
+CROSS JOIN LATERAL (SELECT count(*) AS tables, count(*) FILTER (WHERE place >> 16 = blocks) AS tables_done,
+                           coalesce(sum(rows), 0)::bigint AS rows, coalesce(sum(bytes), 0)::bigint AS bytes,
+                           coalesce(sum(blocks), 0)::bigint AS blocks, coalesce(sum(place >> 16), 0)::bigint AS blocks_done
+                    FROM ordflow.sync_copy_places p WHERE p.sync_id = c.sync_id) p
+CROSS JOIN LATERAL (SELECT EXTRACT(epoch FROM coalesce(c.finished_at, pg_catalog.clock_timestamp()) - c.started_at)::double precision
+                    AS seconds WHERE c.phase <> 'waiting' UNION ALL SELECT NULL WHERE c.phase = 'waiting') t;
+COMMENT ON VIEW ordflow.sync_progress IS
+'How far the copy of each sync is: of create_sync(), of resync(), or after a gap. phase: waiting (until all that was streamed is visible, and for locks on the source), copying, following (until the stream has caught up with the last rows that were read), done. done: the part of the blocks that has been read, 0 to 1; rows and bytes: sent since started_at; time_left: at the rate so far. restarts: how often it began again since it was asked for, last for the reason.';
 
 CREATE VIEW ordflow.sync_dead_letters AS
 SELECT s.name, l.letter_id, l.state, l.key, l.item ->> 'op' AS op, l.item ->> 'target' AS target, l.item -> 'fields' AS fields,

@@ -39,6 +39,7 @@ PG_FUNCTION_INFO_V1(ordflow_drop_sync);
 PG_FUNCTION_INFO_V1(ordflow_alter_sync);
 PG_FUNCTION_INFO_V1(ordflow_pause_sync);
 PG_FUNCTION_INFO_V1(ordflow_resume_sync);
+PG_FUNCTION_INFO_V1(ordflow_resync);
 PG_FUNCTION_INFO_V1(ordflow_replay_dead_letters);
 PG_FUNCTION_INFO_V1(ordflow_emit);
 
@@ -62,7 +63,9 @@ static Statement insert_start = {
 
 static Statement delete_sync = {
 	.sql = "WITH starts AS (DELETE FROM ordflow.sync_starts WHERE sync_id = $1), "
-	"letters AS (DELETE FROM ordflow.sync_letters WHERE sync_id = $1) "
+	"letters AS (DELETE FROM ordflow.sync_letters WHERE sync_id = $1), "
+	"copies AS (DELETE FROM ordflow.sync_copies WHERE sync_id = $1), "
+	"places AS (DELETE FROM ordflow.sync_copy_places WHERE sync_id = $1) "
 	"DELETE FROM ordflow.syncs WHERE sync_id = $1",
 	.nargs = 1,
 	.argtypes = {INT8OID}
@@ -80,9 +83,14 @@ static Statement set_paused = {
 	.argtypes = {INT8OID, BOOLOID}
 };
 
+/* A copy that was going on does not know of the gap. */
 static Statement go_on = {
-	.sql = "UPDATE ordflow.sync_deliveries SET stopped = false, problem = NULL "
-	"WHERE stopped AND delivery_id = $1",
+	.sql = "WITH stopped AS (UPDATE ordflow.sync_deliveries SET stopped = false, problem = NULL "
+	"WHERE stopped AND delivery_id = $1 RETURNING server, role) "
+	"UPDATE ordflow.sync_copies c SET phase = 'waiting', is_fresh = false, snapshot = NULL, "
+	"lsn = NULL, restarts = c.restarts + 1, reason = 'the delivery was stopped by a gap' "
+	"FROM ordflow.syncs s, stopped d WHERE c.sync_id = s.sync_id AND c.phase <> 'done' "
+	"AND s.mode = 'cdc' AND s.role = d.role AND s.server IS NOT DISTINCT FROM d.server",
 	.nargs = 1,
 	.argtypes = {INT8OID}
 };
@@ -355,6 +363,32 @@ write_sync(SyncDefinition *sync)
 	ordflow_sync_disconnect(saved);
 }
 
+/* One that is done, or none, may be there. */
+static Statement insert_copy = {
+	.sql = "INSERT INTO ordflow.sync_copies AS c (sync_id, is_fresh, filter) VALUES ($1, $2, $3) "
+	"ON CONFLICT (sync_id) DO UPDATE SET phase = 'waiting', is_fresh = excluded.is_fresh, "
+	"filter = excluded.filter, snapshot = NULL, lsn = NULL, restarts = 0, reason = NULL, "
+	"started_at = NULL, finished_at = NULL WHERE c.phase = 'done'",
+	.nargs = 3,
+	.argtypes = {INT8OID, BOOLOID, TEXTOID}
+};
+
+static void
+ask_copy(const SyncDefinition *sync, bool is_fresh, const char *filter)
+{
+	Datum		values[3] = {Int64GetDatum(sync->sync_id), BoolGetDatum(is_fresh)};
+	char		nulls[3] = {' ', ' ', ' '};
+	RoleSwitch	saved = ordflow_sync_connect();
+
+	ORDFLOW_SET_TEXT(values, nulls, 2, filter);
+	if (ordflow_execute(&insert_copy, values, nulls) == 0)
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_IN_USE),
+				errmsg("a copy of sync \"%s\" is going on", sync->name),
+				errhint("SELECT * FROM ordflow.sync_progress shows how far it is."));
+	ordflow_sync_disconnect(saved);
+}
+
 static Statement count_same = {
 	.sql = "SELECT count(*) FROM ordflow.syncs s JOIN ordflow.sync_starts b USING (sync_id) "
 	"WHERE b.relid = $1 AND s.mode = 'cdc' AND s.role = $3 AND s.server IS NOT DISTINCT FROM $2",
@@ -397,17 +431,14 @@ create_cdc(SyncDefinition *sync)
 		refuse_circle(sync);
 	}
 	route = ordflow_route_make(sync, sink, CurrentMemoryContext);
-	if (route->options->copy)
-		ereport(ERROR,
-				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				errmsg("a sync cannot copy what is there yet"),
-				errhint("options => '{\"copy\": false}' begins with the present."));
 	ordflow_route_check(route);
 	/* no transaction writes before the place that is read now and commits behind it */
 	LockRelationOid(sync->source, ShareLock);
 	if (get_rel_relkind(sync->source) == RELKIND_PARTITIONED_TABLE)
 		(void) find_all_inheritors(sync->source, ShareLock, NULL);
 	write_sync(sync);
+	if (route->options->copy)
+		ask_copy(sync, true, NULL);
 	ordflow_worker_activate(DUTY_SYNC);
 	ordflow_worker_wake(DUTY_SYNC, DT_NOBEGIN);
 }
@@ -618,6 +649,57 @@ static Statement touch_sync = {
 	.nargs = 1,
 	.argtypes = {INT8OID}
 };
+
+/* Does it say of each row whether it is meant?  As the role that will ask. */
+static void
+check_filter(const SyncDefinition *sync, const char *filter)
+{
+	Oid			role = get_role_oid(sync->role, false);
+	char	   *source = quote_qualified_identifier(
+			get_namespace_name(get_rel_namespace(sync->source)), get_rel_name(sync->source));
+	RoleSwitch	saved;
+	SPIPlanPtr	plan;
+
+	ordflow_sync_expression("filter", filter);
+	saved = ordflow_role_enter(role, true);
+	SPI_connect();
+	plan = SPI_prepare(psprintf("SELECT FROM ONLY %s WHERE (%s\n)", source, filter), 0, NULL);
+	if (plan == NULL)
+		elog(ERROR, "could not prepare the filter \"%s\"", filter);
+	SPI_finish();
+	ordflow_role_leave(saved);
+}
+
+Datum
+ordflow_resync(PG_FUNCTION_ARGS)
+{
+	char	   *name = ordflow_arg_text(fcinfo, 0, "name");
+	char	   *filter = ordflow_arg_text_or_null(fcinfo, 1, "filter");
+	SyncDefinition *sync;
+	Datum		id;
+	RoleSwitch	saved;
+
+	begin_verb("resync()");
+	saved = ordflow_sync_connect();
+	sync = find_own(name);
+	if (strcmp(sync->mode, "cdc") != 0)
+		ereport(ERROR,
+				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				errmsg("sync \"%s\" is of mode %s, whose rows cannot be sent again", name,
+					   sync->mode));
+	if (get_rel_name(sync->source) == NULL)
+		ereport(ERROR,
+				errcode(ERRCODE_UNDEFINED_TABLE),
+				errmsg("the source of sync \"%s\" has been dropped", name));
+	if (filter != NULL)
+		check_filter(sync, filter);
+	ask_copy(sync, false, filter);
+	id = Int64GetDatum(sync->sync_id);
+	ordflow_execute(&touch_sync, &id, NULL);
+	ordflow_sync_disconnect(saved);
+	tell_workers();
+	PG_RETURN_VOID();
+}
 
 /* The sync's row is touched too: so the delivery looks behind this transaction's commit. */
 Datum

@@ -24,12 +24,11 @@
 #include "access/xact.h"
 #include "access/xlogreader.h"
 #include "storage/sinval.h"
+#include "storage/standbydefs.h"
 #include "utils/hsearch.h"
 #include "utils/rel.h"
 
 #include "sync/internal.h"
-
-#define SKIPPED_MAX 65536
 
 typedef struct UnwantedFile
 {
@@ -37,13 +36,23 @@ typedef struct UnwantedFile
 	Oid			relid;
 	TransactionId after;		/* skipped for later ones */
 	bool		forgotten;		/* skipped for those alone that have skipped it */
+	TransactionId forgotten_at; /* none that began later has */
 } UnwantedFile;
 
-/* A transaction, or subtransaction, that has had a record of a table skipped. */
-typedef struct Skipped
+/*
+ * A transaction, or subtransaction, that has had a record of a table skipped; of no table: what
+ * transaction it is part of.
+ */
+typedef struct SkippedKey
 {
 	TransactionId xid;
 	Oid			relid;
+} SkippedKey;
+
+typedef struct Skipped
+{
+	SkippedKey	key;
+	TransactionId top;
 } Skipped;
 
 static HTAB *files = NULL;
@@ -62,8 +71,12 @@ forget(Oid relid)
 		return;
 	hash_seq_init(&scan, files);
 	while ((file = hash_seq_search(&scan)) != NULL)
-		if (!OidIsValid(relid) || file->relid == relid)
-			file->forgotten = true;
+	{
+		if (file->forgotten || (OidIsValid(relid) && file->relid != relid))
+			continue;
+		file->forgotten = true;
+		file->forgotten_at = newest;
+	}
 }
 
 void
@@ -76,15 +89,10 @@ static void
 make_tables(void)
 {
 	HASHCTL		of_files = {.keysize = sizeof(ordflow_locator),.entrysize = sizeof(UnwantedFile)};
-	HASHCTL		of_skipped = {.keysize = sizeof(Skipped),.entrysize = sizeof(Skipped)};
+	HASHCTL		of_skipped = {.keysize = sizeof(SkippedKey),.entrysize = sizeof(Skipped)};
 
 	if (files == NULL)
 		files = hash_create("ordflow unwanted files", 256, &of_files, HASH_ELEM | HASH_BLOBS);
-	if (skipped != NULL && hash_get_num_entries(skipped) > SKIPPED_MAX)
-	{
-		hash_destroy(skipped);
-		skipped = NULL;
-	}
 	if (skipped == NULL)
 		skipped = hash_create("ordflow skipped", 256, &of_skipped, HASH_ELEM | HASH_BLOBS);
 	if (!watching)
@@ -124,11 +132,34 @@ ordflow_unwanted_add(Relation relation)
 	}
 }
 
-/* Of a transaction, at the end of one of its commands. */
+/* The first record of a subtransaction tells. */
+static void
+note_top(TransactionId xid, TransactionId top)
+{
+	SkippedKey	key = {.xid = xid};
+	Skipped    *entry;
+
+	if (!TransactionIdIsValid(top))
+		return;
+	entry = hash_search(skipped, &key, HASH_ENTER, NULL);
+	entry->top = top;
+}
+
+static TransactionId
+top_of(TransactionId xid)
+{
+	SkippedKey	key = {.xid = xid};
+	Skipped    *entry = hash_search(skipped, &key, HASH_FIND, NULL);
+
+	return entry != NULL ? entry->top : xid;
+}
+
+/* Of a transaction, at the end of one of its commands: what it does next is told apart. */
 static void
 take_invalidations(XLogReaderState *record)
 {
 	xl_xact_invals *invals = (xl_xact_invals *) XLogRecGetData(record);
+	TransactionId top = top_of(XLogRecGetXid(record));
 	HASH_SEQ_STATUS scan;
 	Skipped    *entry;
 
@@ -137,8 +168,27 @@ take_invalidations(XLogReaderState *record)
 			forget(invals->msgs[i].rc.relId);
 	hash_seq_init(&scan, skipped);
 	while ((entry = hash_seq_search(&scan)) != NULL)
-		if (entry->xid == XLogRecGetXid(record))
-			hash_search(skipped, entry, HASH_REMOVE, NULL);
+		if (OidIsValid(entry->key.relid) && top_of(entry->key.xid) == top)
+			hash_search(skipped, &entry->key, HASH_REMOVE, NULL);
+}
+
+/* Whatever is of transactions that have ended goes. */
+static void
+take_running(XLogReaderState *record)
+{
+	TransactionId oldest = ((xl_running_xacts *) XLogRecGetData(record))->oldestRunningXid;
+	HASH_SEQ_STATUS scan;
+	Skipped    *entry;
+	UnwantedFile *file;
+
+	hash_seq_init(&scan, skipped);
+	while ((entry = hash_seq_search(&scan)) != NULL)
+		if (TransactionIdPrecedes(entry->key.xid, oldest))
+			hash_search(skipped, &entry->key, HASH_REMOVE, NULL);
+	hash_seq_init(&scan, files);
+	while ((file = hash_seq_search(&scan)) != NULL)
+		if (file->forgotten && TransactionIdPrecedes(file->forgotten_at, oldest))
+			hash_search(files, &file->file, HASH_REMOVE, NULL);
 }
 
 /* Does it change rows, and nothing else that decoding has to know? */
@@ -158,16 +208,20 @@ changes_rows(XLogReaderState *record)
 bool
 ordflow_is_unwanted(XLogReaderState *record)
 {
-	static Skipped last = {InvalidTransactionId, InvalidOid};
+	static SkippedKey last = {InvalidTransactionId, InvalidOid};
 	TransactionId xid = XLogRecGetXid(record);
 	ordflow_locator locator;
 	UnwantedFile *file;
-	Skipped		key;
+	SkippedKey	key;
 
 	if (TransactionIdIsNormal(xid) && TransactionIdFollows(xid, newest))
 		newest = xid;
 	if (files == NULL)
 		return false;
+	note_top(xid, XLogRecGetTopXid(record));
+	if (XLogRecGetRmid(record) == RM_STANDBY_ID &&
+		(XLogRecGetInfo(record) & ~XLR_INFO_MASK) == XLOG_RUNNING_XACTS)
+		take_running(record);
 	if (XLogRecGetRmid(record) == RM_XACT_ID &&
 		(XLogRecGetInfo(record) & XLOG_XACT_OPMASK) == XLOG_XACT_INVALIDATIONS)
 	{
@@ -181,7 +235,7 @@ ordflow_is_unwanted(XLogReaderState *record)
 	file = hash_search(files, &locator, HASH_FIND, NULL);
 	if (file == NULL)
 		return false;
-	key = (Skipped) {xid, file->relid};
+	key = (SkippedKey) {xid, file->relid};
 	if (file->forgotten)
 		return hash_search(skipped, &key, HASH_FIND, NULL) != NULL;
 	if (!TransactionIdFollows(xid, file->after))

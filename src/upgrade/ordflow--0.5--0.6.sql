@@ -37,21 +37,11 @@ COMMENT ON VIEW ordflow.workers IS
 'The background workers of the server: one launcher, and a coordinator for each database that has work; a database without work has none; drivers of timers, pools that run tasks, and of syncs a decoder and deliveries.
 state: running, waiting (until next_at, or until a commit brings work), starting, away (a command such as DROP DATABASE keeps it out), no slot (max_worker_processes is used up), failed (started again soon), not running, off, inactive (of this database: see ordflow.activate()). problem and fix say what to do, where something is to be done.';
 
-CREATE FUNCTION ordflow.postgres_options(options text[], catalog oid)
-RETURNS void LANGUAGE c SET search_path = pg_catalog, pg_temp
-AS 'MODULE_PATHNAME', 'ordflow_server_validator';
-COMMENT ON FUNCTION ordflow.postgres_options(text[], oid) IS
-'Validator of the wrapper ordflow_postgres: raises HV00D for an unknown option, 22023 for a bad value, 42501 for a file or an environment variable named by a role that is no member of pg_read_server_files, and for password_required switched off by a role that is no superuser.';
-
 CREATE FUNCTION ordflow.script_options(options text[], catalog oid)
 RETURNS void LANGUAGE c SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'ordflow_server_validator';
 COMMENT ON FUNCTION ordflow.script_options(text[], oid) IS
 'Validator of the wrapper ordflow_script: raises HV00D for an unknown option, 22023 for a bad value, 42501 for a path named by a role that is no member of pg_read_server_files.';
-
-CREATE FOREIGN DATA WRAPPER ordflow_postgres NO HANDLER VALIDATOR ordflow.postgres_options;
-COMMENT ON FOREIGN DATA WRAPPER ordflow_postgres IS
-'Another PostgreSQL. Servers: host, port, dbname, schema, prefix, timeout (seconds, at most 60), sslmode, sslrootcert, sslcert, sslkey, password_required; user mappings: user and one of password, password_file, password_env.';
 
 CREATE FOREIGN DATA WRAPPER ordflow_script NO HANDLER VALIDATOR ordflow.script_options;
 COMMENT ON FOREIGN DATA WRAPPER ordflow_script IS
@@ -136,7 +126,7 @@ CREATE TABLE ordflow.sync_letters (
 );
 COMMENT ON TABLE ordflow.sync_letters IS
 'Changes that were not sent. state: dead (the target, an expression or a limit refused it), parked (a later change of a key that has a dead one), waiting (the sync is paused), replay (asked for by replay_dead_letters() or resume_sync(), sent again in the order of letter_id).';
-COMMENT ON COLUMN ordflow.sync_letters.item IS 'What is to be sent: op, target, key, and fields or body.';
+COMMENT ON COLUMN ordflow.sync_letters.item IS 'What is to be sent: op, target, key, and fields or body; to: the position of the target behind it, while it is sent again.';
 SELECT pg_catalog.pg_extension_config_dump('ordflow.sync_letters', '');
 SELECT pg_catalog.pg_extension_config_dump('ordflow.sync_letters_letter_id_seq', '');
 
@@ -435,8 +425,7 @@ REVOKE ALL ON FUNCTION ordflow.create_sync(text, regclass, name, text, text, jso
     ordflow.replay_dead_letters(text), ordflow.emit(name, text, text, jsonb),
     ordflow.wait_for_sync(text, pg_lsn, interval), ordflow.check_sync(text), ordflow.preview_sync(text, int),
     ordflow.delivery_figures(), ordflow.sync_figures(bigint), ordflow.dual_write_changed(),
-    ordflow.dual_write_truncated(), ordflow.postgres_options(text[], oid),
-    ordflow.script_options(text[], oid) FROM PUBLIC;
+    ordflow.dual_write_truncated(), ordflow.script_options(text[], oid) FROM PUBLIC;
 
 INSERT INTO ordflow.parts (part, privilege, object) VALUES
     ('sync', 'EXECUTE', 'FUNCTION ordflow.create_sync(text, regclass, name, text, text, jsonb)'),
@@ -451,7 +440,6 @@ INSERT INTO ordflow.parts (part, privilege, object) VALUES
     ('sync', 'EXECUTE', 'FUNCTION ordflow.emit(name, text, text, jsonb)'),
     ('sync', 'USAGE', 'FOREIGN DATA WRAPPER ordflow_redis'),
     ('sync', 'USAGE', 'FOREIGN DATA WRAPPER ordflow_amqp'),
-    ('sync', 'USAGE', 'FOREIGN DATA WRAPPER ordflow_postgres'),
     ('sync', 'USAGE', 'FOREIGN DATA WRAPPER ordflow_script'),
     ('read', 'EXECUTE', 'FUNCTION ordflow.delivery_figures()'),
     ('read', 'EXECUTE', 'FUNCTION ordflow.sync_figures(bigint)'),

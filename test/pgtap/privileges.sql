@@ -56,7 +56,7 @@ UNION ALL SELECT 'orders', unnest(ARRAY['SELECT (order_id) orders', 'SELECT (ord
 UNION ALL SELECT 'stock', 'EXECUTE ' || signature FROM functions WHERE proname ~ '_stock$' AND proname NOT IN ('audit_stock', 'fold_stock')
 UNION ALL SELECT 'tasks', 'EXECUTE ' || signature FROM functions WHERE proname ~ '_(task|tasks|kind|batch|shards)$'
     OR proname IN ('try_lock', 'unlock')
-UNION ALL SELECT 'sync', 'EXECUTE ' || signature FROM functions WHERE proname ~ '_sync$' OR proname IN ('replay_dead_letters', 'emit')
+UNION ALL SELECT 'sync', 'EXECUTE ' || signature FROM functions WHERE proname ~ '_sync$' OR proname IN ('replay_dead_letters', 'emit', 'resync')
 UNION ALL SELECT 'read', 'EXECUTE ' || signature FROM functions WHERE proname IN ('audit', 'doctor', 'diagram', 'is_active',
     'worker_slots', 'timer_figures', 'open_reservations', 'counter_differences', 'modules', 'timer_driver_figures', 'task_claims',
     'task_state', 'batch_progress', 'task_lane_figures', 'next_slot', 'delivery_figures', 'sync_figures')

@@ -96,6 +96,7 @@ INSERT INTO promised VALUES
 ('pause_sync', 'name text', 'void'),
 ('resume_sync', 'name text', 'void'),
 ('replay_dead_letters', 'name text', 'bigint'),
+('resync', 'name text, filter text DEFAULT NULL::text', 'void'),
 ('emit', 'server name, topic text, key text, payload jsonb', 'void'),
 ('wait_for_sync', 'name text, lsn pg_lsn DEFAULT pg_current_wal_insert_lsn(), timeout interval DEFAULT ''00:00:05''::interval', 'boolean'),
 ('check_sync', 'name text', 'TABLE(severity text, problem text, fix text)'),

@@ -1,6 +1,6 @@
 -- test/pgtap/tables.sql: what tables, views and sequences of the schema promise
 BEGIN;
-SELECT plan(26);
+SELECT plan(27);
 
 CREATE TEMP VIEW relations AS
 SELECT c.* FROM pg_class c WHERE c.relnamespace = 'ordflow'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'S');
@@ -12,14 +12,14 @@ SELECT bag_eq($$ SELECT relname::text FROM relations WHERE relkind = 'r' AND NOT
     'activation', 'counter_gate', 'coupon_redemptions', 'coupons', 'effects', 'hold_lines', 'holds', 'machines',
     'object_history', 'outbox', 'order_charges', 'order_history', 'order_lines', 'orders', 'parked', 'parts', 'payments', 'purchase_counts', 'purchase_limits',
     'refund_lines', 'refunds', 'shipment_lines', 'shipments', 'states', 'stock', 'stock_segments',
-    'sync_deliveries', 'sync_letters', 'sync_starts', 'syncs',
+    'sync_copies', 'sync_copy_places', 'sync_deliveries', 'sync_letters', 'sync_starts', 'syncs',
     'task_attempts', 'task_batch_ends', 'task_batches', 'task_grants', 'task_kinds', 'task_progress', 'task_schedules', 'task_segments',
     'task_unique', 'transitions'
 ], 'the tables');
 SELECT bag_eq($$ SELECT relname::text FROM relations WHERE relkind IN ('p', 'v') $$,
     ARRAY['stock_movements', 'stock_levels', 'reservations', 'stock_holds', 'open_segments', 'ledger_start',
           'timer_drivers', 'timer_status', 'workers', 'task_queue', 'task_outcomes', 'tasks', 'batches', 'dead_tasks', 'schedules',
-          'task_lanes', 'open_task_parts', 'sync_status', 'sync_dead_letters'], 'the ledger, the queue and the views');
+          'task_lanes', 'open_task_parts', 'sync_status', 'sync_progress', 'sync_dead_letters'], 'the ledger, the queue and the views');
 
 SELECT columns_are('ordflow', 'workers', ARRAY['worker', 'database', 'pid', 'state', 'since', 'next_at', 'problem', 'fix']);
 SELECT columns_are('ordflow', 'timer_status', ARRAY['state', 'next_deadline', 'due_now', 'done', 'parked', 'lateness_p50',
@@ -32,6 +32,8 @@ SELECT columns_are('ordflow', 'tasks', ARRAY['task_id', 'batch_id', 'kind', 'sta
     'lease_until', 'shard', 'shards']);
 SELECT columns_are('ordflow', 'sync_status', ARRAY['name', 'source', 'server', 'target', 'mode', 'role', 'state', 'written', 'decoded',
     'sent', 'durable', 'lag_bytes', 'lag_seconds', 'rows', 'errors', 'dead_letters', 'waiting', 'retry_at', 'problem']);
+SELECT columns_are('ordflow', 'sync_progress', ARRAY['name', 'source', 'phase', 'filter', 'tables', 'tables_done', 'rows', 'bytes',
+    'done', 'rows_per_second', 'time_left', 'started_at', 'finished_at', 'restarts', 'reason'], 'sync_progress');
 SELECT columns_are('ordflow', 'sync_dead_letters', ARRAY['name', 'letter_id', 'state', 'key', 'op', 'target', 'fields', 'body',
     'sqlstate', 'message', 'attempts', 'at']);
 SELECT columns_are('ordflow', 'reservations', ARRAY['sku', 'location', 'reference', 'order_id', 'quantity', 'since', 'expires_at', 'pid']);
@@ -94,7 +96,7 @@ SELECT is_empty($$
     JOIN pg_type t ON t.oid = a.atttypid
     LEFT JOIN pg_type e ON e.oid = t.typelem AND t.typcategory = 'A'
     WHERE coalesce(e.typname, t.typname) IN ('oid', 'xid', 'xid8', 'cid', 'tid', 'pg_lsn', 'pg_snapshot', 'txid_snapshot')
-       AND r.relname NOT IN ('activation', 'sync_starts', 'sync_deliveries', 'sync_status')   -- never dumped
+       AND r.relname NOT IN ('activation', 'sync_starts', 'sync_copies', 'sync_copy_places', 'sync_deliveries', 'sync_status', 'sync_progress')   -- never dumped
        OR coalesce(e.typname, t.typname) ~ '^reg'
 $$, 'no column holds what only this cluster understands');
 
@@ -110,7 +112,7 @@ $$, 'every table but the ledger has a key over all its rows');
 
 SELECT is_empty($$
     SELECT relname FROM relations WHERE relkind = 'r' AND relname NOT IN ('parts', 'activation', 'counter_gate', 'task_progress',
-        'sync_starts', 'sync_deliveries')   -- which mean nothing in another cluster
+        'sync_starts', 'sync_copies', 'sync_copy_places', 'sync_deliveries')   -- which mean nothing in another cluster
       AND oid NOT IN (SELECT oid FROM dumped)
 $$, 'every table that holds users'' rows is dumped, each partition by itself');
 SELECT is_empty($$

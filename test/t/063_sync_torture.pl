@@ -2,6 +2,9 @@
 # the server and Redis are killed: in the end every target holds just what the source does, and
 # the streams tell each change once and in order.
 #
+# Tables a, b, c begin with the present. Of d and e many rows are there before: they are copied
+# while all this goes on, d again and again, as resync() is called and the table rewritten.
+#
 # TORTURE=600 says how many seconds (60 where it is not set), KILLS=200 to go on until there were as
 # many kills; SEED=n begins with other random numbers.
 use strict;
@@ -23,6 +26,8 @@ use constant {
 	CLIENTS => 3,
 	STATEMENTS => 400,		# in one script of a client
 	IDS => 200,
+	ROWS => 60_000,			# of d and e
+	RATE => 4000,			# of their copies, rows a second
 	PATIENCE => 180,		# seconds, to catch up in the end
 };
 
@@ -51,9 +56,11 @@ my %ways = (
 set_up();
 torture();
 finish();
-is(compare_table($_), '', "$_: the table is as the source") for @tables;
-is(compare_hashes($_), '', "$_: the hashes are as the rows, and no others are there") for @tables;
+is(compare_table($_), '', "$_: the table is as the source") for @tables, 'd';
+is(compare_hashes($_), '', "$_: the hashes are as the rows, and no others are there")
+  for @tables, 'd';
 compare_stream($_) for @tables;
+compare_copied_stream();
 is(answer($node, 'SELECT count(*) FROM ordflow.sync_dead_letters'), 0, 'no dead letter');
 note join ', ', 'killed: ' . join(' ', map { "$_ $kills{$_}" } sort keys %kills),
   'operations: ' . answer($node, 'SELECT count(*) FROM log');
@@ -96,6 +103,25 @@ SQL
 				options => '{"copy": false, "type": "stream"}');
 SQL
 	}
+	for my $table (qw(d e))
+	{
+		answer($node, <<"SQL");
+			CREATE TABLE $table (id int PRIMARY KEY, v int, w text, big text);
+			INSERT INTO $table SELECT i, i, 'old', CASE WHEN i % 5000 = 0 THEN repeat('x', 9000) END
+			FROM generate_series(1, @{[ROWS]}) AS i;
+			CREATE TABLE ${table}_copy (LIKE $table INCLUDING ALL);
+			CREATE TRIGGER log AFTER INSERT OR UPDATE OR DELETE ON $table
+				FOR EACH ROW EXECUTE FUNCTION log();
+SQL
+	}
+	my $rate = RATE;
+	answer($node, <<"SQL");
+		ALTER TABLE d ALTER big SET STORAGE EXTERNAL;
+		SELECT ordflow.create_sync('d_copy', 'd', target => 'public.d_copy');
+		SELECT ordflow.create_sync('d_hash', 'd', 'cache', 'd:{id}', options => '{"rate": $rate}');
+		SELECT ordflow.create_sync('e_stream', 'e', 'cache', 'stream-e',
+			options => '{"type": "stream", "rate": $rate}');
+SQL
 	return;
 }
 
@@ -106,9 +132,11 @@ sub big { return q((SELECT string_agg(md5(random()::text), '') FROM generate_ser
 # Statements of every kind, each with its weight.
 sub statement
 {
-	my $t = $tables[ rand @tables ];
+	my $t = (@tables, 'd', 'e')[ rand 2 + @tables ];
 	my ($id, $other, $v) = (id(), id(), int rand 1000);
 	my $copy = join '', map { $copied++ . "\t$v\tcopied\t\\N\n" } 0 .. 20;
+	my $large = $t eq 'd' || $t eq 'e';
+	($id, $other) = map { $_ * ROWS / IDS } $id, $other if $large;
 	my @kinds = (
 		[ 20, "INSERT INTO $t VALUES ($id, $v, 'x') ON CONFLICT (id) DO UPDATE SET v = $v" ],
 		[ 8, "INSERT INTO $t SELECT i, $v, 'many ' || i FROM generate_series($id, $id + 30) AS i
@@ -117,11 +145,15 @@ sub statement
 		[ 8, "UPDATE $t SET v = v + 1 WHERE id BETWEEN $id AND $id + 20" ],
 		[ 6, "UPDATE $t SET id = $other WHERE id = $id" ],
 		[ 4, "UPDATE $t SET id = id + 500, v = $v WHERE id BETWEEN $id AND $id + 3" ],
-		[ 4, "DELETE FROM $t WHERE id > 500 AND id % 7 = $id % 7" ],
+		[ $large ? 0 : 4, "DELETE FROM $t WHERE id > 500 AND id % 7 = $id % 7" ],
 		[ 10, "DELETE FROM $t WHERE id = $id" ],
 		[ 2, "INSERT INTO $t VALUES ($id, $v, 'big', " . big() . ') ON CONFLICT (id)
 			DO UPDATE SET big = excluded.big' ],
 		[ 1, 'TRUNCATE c' ],
+		[ 1, q(SELECT ordflow.resync('d_copy', 'id % 3 = 0')) ],
+		[ 0.3, q(SELECT ordflow.resync('d_hash')) ],
+		[ 0.1, 'VACUUM FULL d' ],
+		[ 0.1, 'ALTER TABLE d ALTER v TYPE ' . (rand() < 0.5 ? 'int' : 'bigint') ],
 		[ 3, "COPY $t FROM stdin;\n$copy\\." ],
 		[ 4, "DO \$\$ BEGIN FOR i IN 1 .. 20 LOOP BEGIN
 			UPDATE $t SET v = v + i WHERE id = i;
@@ -224,15 +256,18 @@ sub finish
 	%clients = ();
 	my $begun = time;
 	my $done = '';
-	my $left = join ', ', map { ("'${_}_copy'", "'${_}_hash'", "'${_}_stream'") } @tables;
-	answer($node, "INSERT INTO $_ VALUES (9999999, 0, 'last')") for @tables;
+	my $left = join ', ', (map { ("'${_}_copy'", "'${_}_hash'", "'${_}_stream'") } @tables),
+	  "'d_copy'", "'d_hash'", "'e_stream'";
+	answer($node, "INSERT INTO $_ VALUES (9999999, 0, 'last')") for @tables, qw(d e);
 	while ($done ne 't' && time < $begun + PATIENCE)
 	{
 		$done = answer($node, "SELECT bool_and(ordflow.wait_for_sync(name, timeout => '5 s'))
 			FROM unnest(ARRAY[$left]) AS name");
 	}
 	is($done, 't', 'all syncs catch up')
-	  or diag answer($node, 'SELECT * FROM ordflow.sync_status');
+	  or diag answer($node, 'SELECT * FROM ordflow.sync_status'),
+	  answer($node, 'SELECT * FROM ordflow.sync_progress');
+	note answer($node, 'SELECT name, phase, rows, restarts, reason FROM ordflow.sync_progress');
 	note sprintf 'caught up in %.1f s', time - $begun;
 	return;
 }
@@ -319,6 +354,20 @@ sub compare_hashes
 	return differences(rows($t), \%found);
 }
 
+# All that the stream of a table tells.
+sub events
+{
+	my ($t) = @_;
+	my @events;
+	my $from = '-';
+	while (my @entries = @{ redis('XRANGE', "stream-$t", $from, '+', 'COUNT', 500) })
+	{
+		push @events, map { my %message = @{ $_->[1] }; decode_json($message{value}) } @entries;
+		$from = "($entries[-1][0]";
+	}
+	return \@events;
+}
+
 # The replay of a stream: [the rows, the number of events by "xid op", what is wrong].
 sub replay
 {
@@ -375,4 +424,39 @@ sub compare_stream
 	is(scalar @gaps, 0, "$t: it tells each change of each transaction once")
 	  or diag join "\n", splice @gaps, 0, 10;
 	return is(differences(rows($t), $rows), '', "$t: and what comes of it is the source");
+}
+
+# A row that was there before is told once as it stood, or its changes alone are; the changes of a
+# transaction are told all, or, where the copy has seen it, none.
+sub compare_copied_stream
+{
+	my (%rows, %changed, %events, @wrong);
+	my $snapshots = 0;
+	for my $event (@{ events('e') })
+	{
+		my $id = $event->{key}{id};
+		if ($event->{snapshot})
+		{
+			$snapshots++;
+			push @wrong, "the row $id is told after a change of it, or twice" if $changed{$id};
+			push @wrong, "the row $id is told though it is there" if $rows{$id};
+			$rows{$id} = $event->{new};
+			next;
+		}
+		my $before = $event->{op} eq 'update' && $event->{old} ? $event->{old}{id} : $id;
+		my $there = delete $rows{$before};
+		$changed{$_} = 1 for $id, $before;
+		$events{"$event->{xid} $event->{op}"}++;
+		next if $event->{op} eq 'delete';
+		$rows{$id} = { %{ $event->{new} },
+			map { $_ => $there->{$_} } @{ $event->{unchanged} // [] } };
+	}
+	my %log = map { my ($key, $n) = /^(.*)\|(\d+)$/; ($key => $n) } split /\n/,
+	  answer($node, "SELECT xid || ' ' || op, count(*) FROM log WHERE name = 'e' GROUP BY 1");
+	push @wrong, map { "$_: $events{$_} of " . ($log{$_} // 0) }
+	  grep { $events{$_} != ($log{$_} // 0) } keys %events;
+	is(scalar @wrong, 0, 'e: each row and each change is told once')
+	  or diag join "\n", splice @wrong, 0, 10;
+	cmp_ok($snapshots, '>', ROWS / 2, 'e: rows that were there are told');
+	return is(differences(rows('e'), \%rows), '', 'e: and what comes of it is the source');
 }

@@ -151,7 +151,8 @@ sub checksums
 			'FROM %s t;', c.oid::regclass, c.oid::regclass)
 		FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 		WHERE c.relkind IN ('r', 'p') AND n.nspname !~ '^pg_|^information_schema$'
-			AND c.relname NOT IN ('activation', 'task_progress', 'sync_starts', 'sync_deliveries')
+			AND c.relname NOT IN ('activation', 'task_progress', 'sync_starts', 'sync_copies',
+				'sync_copy_places', 'sync_deliveries')
 		ORDER BY c.oid::regclass::text COLLATE "C"
 SQL
 	my $sequences = "SELECT format('%s.%s', schemaname, sequencename), last_value

@@ -121,6 +121,9 @@ SELECT ordflow.create_sync('shop cdc', 'shop_sync.source', target => 'shop_sync.
 	ordflow.create_sync('shop beside', 'shop_sync.source', target => 'shop_sync.beside', mode => 'dual_write'),
 	ordflow.emit('shop_cache', 'orders', '7', '{"paid": true}');
 INSERT INTO shop_sync.source VALUES (1, 'one');
+INSERT INTO ordflow.sync_copies (sync_id, is_fresh) SELECT sync_id, true FROM ordflow.syncs WHERE name = 'shop cdc';
+INSERT INTO ordflow.sync_copy_places (sync_id, relid, relfilenode, blocks)
+SELECT sync_id, 'shop_sync.source'::regclass, 0, 1 FROM ordflow.syncs WHERE name = 'shop cdc';
 INSERT INTO ordflow.sync_letters (sync_id, position, state, key, item)
 SELECT sync_id, '1-2-3-0', 'dead', '1', '{"op": "put", "insert": true, "target": null, "fields": {"id": "1"}, "body": null}'
 FROM ordflow.syncs WHERE name = 'shop cdc';
