@@ -207,7 +207,7 @@ extern void pgsink_roll_back(Postgres *postgres, StepKind at);
 
 /* ---- postgres_copy.c ---- */
 
-/* The batch is one run.  SINK_INCOMPLETE: nothing is done, and it is to be tried otherwise. */
+/* The batch is one run.  SINK_REJECT: nothing is done, and it is to be tried otherwise. */
 extern SinkOutcome pgsink_copy(Postgres *postgres, const SinkBatch *batch, const Run *run,
 							   SinkResult *result);
 

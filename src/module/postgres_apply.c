@@ -263,7 +263,8 @@ judge(Postgres *postgres, const SinkBatch *batch, const Step *failed, SinkResult
 	if (failed->run->items->op == SINK_PUT && failed->run->items->is_partial && by_zero)
 	{
 		result->rejected = failed->run->items - batch->items;
-		return SINK_INCOMPLETE;
+		result->lacks_row = true;
+		return SINK_REJECT;
 	}
 	return outcome;
 }
@@ -313,6 +314,7 @@ attempt(Postgres *postgres, const SinkBatch *batch, bool singly, bool *many, Sin
 
 	*many = false;
 	result->rejected = -1;
+	result->lacks_row = false;
 	if (!pgsink_make_runs(postgres, batch->items, batch->n, singly, &runs, &result->error))
 		outcome = result->error.misconfigured ? SINK_MISCONFIGURED : SINK_RETRY;
 	else
@@ -321,8 +323,8 @@ attempt(Postgres *postgres, const SinkBatch *batch, bool singly, bool *many, Sin
 			!runs.runs[0].table->has_rows && runs.runs[0].items->op == SINK_PUT &&
 			!runs.runs[0].items->is_partial;
 
-		outcome = copied ? pgsink_copy(postgres, batch, &runs.runs[0], result) : SINK_INCOMPLETE;
-		if (!copied || outcome == SINK_INCOMPLETE)
+		outcome = copied ? pgsink_copy(postgres, batch, &runs.runs[0], result) : SINK_REJECT;
+		if (!copied || outcome == SINK_REJECT)
 			outcome = apply_runs(postgres, batch, &runs, result);
 		*many = runs.n < batch->n;
 	}

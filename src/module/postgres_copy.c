@@ -130,5 +130,5 @@ pgsink_copy(Postgres *postgres, const SinkBatch *batch, const Run *run, SinkResu
 		}
 	}
 	pgsink_roll_back(postgres, failed ? failed->kind : STEP_ITEMS);
-	return postgres->connection != NULL ? SINK_INCOMPLETE : SINK_RETRY;
+	return postgres->connection != NULL ? SINK_REJECT : SINK_RETRY;
 }

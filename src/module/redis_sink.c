@@ -50,7 +50,8 @@ typedef struct RedisSink
 /*
  * ARGV: the position before, the position after, "grows" or "", then for each item its position,
  * how many commands it has, and of each the number of its words and the words.  No position is "".
- * Answers {"ok"}, {"moved"}, or {"refused", the number of items done, the error}.
+ * Answers {"ok"}, {"moved"}, {"lacks", the number of items done} where an EXISTS finds nothing, or
+ * {"refused", the number of items done, the error}.
  *
  * What a script does after its first write Redis lets pass even above maxmemory, and the first may
  * well be a DEL, which it always lets pass.  So what needs memory begins with a SET, of what is
@@ -73,6 +74,10 @@ static const char script[] =
 "    if type(answer) == 'table' and answer.err then\n"
 "      if last ~= '' then redis.pcall('SET', KEYS[1], last) end\n"
 "      return {'refused', n, answer.err}\n"
+"    end\n"
+"    if answer == 0 and ARGV[i + 1] == 'EXISTS' then\n"
+"      if last ~= '' then redis.pcall('SET', KEYS[1], last) end\n"
+"      return {'lacks', n}\n"
 "    end\n"
 "    i = i + 1 + words\n"
 "  end\n"
@@ -265,11 +270,21 @@ put_expiry(RedisSink *redis, const SinkItem *item)
 	return 1;
 }
 
+/* What has expired, was evicted or never came is not to be there in part. */
+static int
+put_check(RedisSink *redis, const SinkItem *item)
+{
+	if (item->is_insert || !item->is_partial)
+		return 0;
+	put_key_command(redis, "EXISTS", item);
+	return 1;
+}
+
 /* HSET of what has a value, HDEL of what has none. */
 static int
 put_hash(RedisSink *redis, const SinkItem *item)
 {
-	int			commands = 0;
+	int			commands = put_check(redis, item);
 
 	if (item->is_insert)
 	{
@@ -322,11 +337,13 @@ static int
 put_string(RedisSink *redis, const SinkItem *item)
 {
 	const char *column = option(item->route, OPTION_VALUE);
+	int			commands;
 
 	for (int i = 0; i < item->nfields; i++)
 		if (is(item->fields[i].name, column))
 			return put_value(redis, item, item->fields[i].value, item->fields[i].length);
-	return put_expiry(redis, item);
+	commands = put_check(redis, item);
+	return commands + put_expiry(redis, item);
 }
 
 /* Ids rise with the position, so Redis refuses one that was there before. */
@@ -514,6 +531,14 @@ read_answer(const redisReply *reply, int before, SinkResult *result)
 		return SINK_DONE;
 	if (is(element(reply, 0), "moved"))
 		return SINK_MOVED;
+	if (is(element(reply, 0), "lacks"))
+	{
+		result->ndone = result->rejected = before + (int) reply->element[1]->integer;
+		result->lacks_row = true;
+		(void) module_fail(&result->error, false, NULL, "Redis has nothing of the row, of which "
+						   "the change tells a part");
+		return SINK_REJECT;
+	}
 	outcome = outcome_of(message);
 	if (reply->type == REDIS_REPLY_ERROR && outcome == SINK_REJECT)
 		outcome = SINK_MISCONFIGURED;

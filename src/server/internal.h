@@ -27,14 +27,18 @@ typedef enum OptionKind
 	OPTION_SECRET_FILE,			/* where a secret is read; not handed to modules */
 	OPTION_SECRET_ENV,
 	OPTION_FILE,
+	OPTION_WRITTEN,				/* a directory in which files are written */
 	OPTION_INT,
 	OPTION_BOOLEAN,
 	OPTION_GUARD,				/* a boolean that superusers alone switch off */
 	OPTION_CHOICE
 } OptionKind;
 
-/* A file or the environment of the server: for members of pg_read_server_files. */
-#define OPTION_IS_OF_MACHINE(kind) ((kind) >= OPTION_SECRET_FILE && (kind) <= OPTION_FILE)
+/*
+ * A file or the environment of the server: for members of pg_read_server_files; what is written
+ * for those of pg_write_server_files too.
+ */
+#define OPTION_IS_OF_MACHINE(kind) ((kind) >= OPTION_SECRET_FILE && (kind) <= OPTION_WRITTEN)
 
 typedef struct ServerOption
 {
@@ -57,8 +61,9 @@ extern void ordflow_options_check(const char *module, OptionPlace place, List *o
 /* The value as modules get it. */
 extern const char *ordflow_option_normal(const ServerOption *option, const char *value);
 
-/* 42501 unless the role may name files and the environment of the server's machine. */
+/* 42501 unless the role may name files and the environment of the server's machine, and write. */
 extern void ordflow_options_require_files(Oid role, const char *option);
+extern void ordflow_options_require_writing(Oid role, const char *option);
 
 /* 42501 unless the role is a superuser, who alone may switch the option off. */
 extern void ordflow_options_require_superuser(Oid role, const char *option);

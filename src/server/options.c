@@ -65,7 +65,7 @@ const ServerOption ordflow_server_options_known[] = {
 	{"postgres", ON_MAPPING, "password", OPTION_SECRET},
 	{"postgres", ON_MAPPING, "password_file", OPTION_SECRET_FILE},
 	{"postgres", ON_MAPPING, "password_env", OPTION_SECRET_ENV},
-	{"script", ON_SERVER, "path", OPTION_FILE},
+	{"script", ON_SERVER, "path", OPTION_WRITTEN},
 	{"script", ON_SERVER, "timeout", OPTION_INT, "5", 1, TIMEOUT_MAX},
 };
 
@@ -162,6 +162,7 @@ value_problem(const ServerOption *option, const char *value)
 		case OPTION_GUARD:
 			return parse_bool(value, &on) ? NULL : "It is on or off.";
 		case OPTION_FILE:
+		case OPTION_WRITTEN:
 		case OPTION_SECRET_FILE:
 			return is_absolute_path(value) ? NULL :
 				"It is an absolute path on the server's machine.";
@@ -200,6 +201,17 @@ ordflow_options_require_files(Oid role, const char *option)
 }
 
 void
+ordflow_options_require_writing(Oid role, const char *option)
+{
+	if (!has_privs_of_role(role, ROLE_PG_WRITE_SERVER_FILES))
+		ereport(ERROR,
+				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				errmsg("role \"%s\" may not use the option \"%s\"",
+					   GetUserNameFromId(role, false), option),
+				errdetail("Only members of pg_write_server_files may have files written on the server."));
+}
+
+void
 ordflow_options_require_superuser(Oid role, const char *option)
 {
 	if (!superuser_arg(role))
@@ -231,6 +243,8 @@ ordflow_options_check(const char *module, OptionPlace place, List *options)
 			refuse_unknown(module, place, given->defname);
 		if (OPTION_IS_OF_MACHINE(option->kind))
 			ordflow_options_require_files(GetUserId(), option->name);
+		if (option->kind == OPTION_WRITTEN)
+			ordflow_options_require_writing(GetUserId(), option->name);
 		check_value(option, defGetString(given));
 		if (option->kind == OPTION_GUARD && is_off(option, defGetString(given)))
 			ordflow_options_require_superuser(GetUserId(), option->name);

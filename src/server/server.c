@@ -209,8 +209,10 @@ read_option(const ServerOption *option, const ForeignServer *server, const Mappi
 		return read_secret(server, mapping);
 	value = given_value(option->place == ON_SERVER ? server->options : mapping->options,
 						option->name);
-	if (value != NULL && option->kind == OPTION_FILE)
+	if (value != NULL && OPTION_IS_OF_MACHINE(option->kind))
 		require_files(server, NULL, option->name);
+	if (value != NULL && option->kind == OPTION_WRITTEN)
+		ordflow_options_require_writing(server->owner, option->name);
 	value = ordflow_option_normal(option, value ? value : option->default_value);
 	if (option->kind == OPTION_GUARD && strcmp(value, "off") == 0)
 	{

@@ -684,8 +684,8 @@ static Statement read_backlog_ids = {
 
 static Statement read_backlog = {
 	.sql = "SELECT outbox_id::pg_catalog.text, server, role, topic, key, "
-	"payload::pg_catalog.text, at::pg_catalog.text FROM ordflow.outbox "
-	"WHERE outbox_id = ANY($1) ORDER BY outbox_id",
+	"payload::pg_catalog.text, at::pg_catalog.text FROM ordflow.outbox AS o "
+	"WHERE outbox_id = ANY($1) ORDER BY o.outbox_id",
 	.nargs = 1,
 	.argtypes = {INT8ARRAYOID}
 };

@@ -76,6 +76,7 @@ static bool connected = false;
 static bool server_changed = true;
 static uint64 looked = 0;		/* as of the decoder, when the syncs were read */
 static bool look_again = true;
+static bool must_look = false;	/* a change is of a sync that we have not heard of */
 
 static SpoolReader reader;
 static bool reading = false;
@@ -594,12 +595,14 @@ static Statement delete_delivery = {
 };
 
 static Statement used_by_emit = {
-	.sql = "SELECT emits FROM ordflow.sync_deliveries WHERE delivery_id = $1",
+	.sql = "SELECT emits AND (EXISTS (SELECT FROM pg_catalog.pg_foreign_server f "
+	"WHERE f.srvname = d.server) OR EXISTS (SELECT FROM ordflow.outbox o WHERE o.server = d.server "
+	"AND o.role = d.role)) FROM ordflow.sync_deliveries d WHERE delivery_id = $1",
 	.nargs = 1,
 	.argtypes = {INT8OID}
 };
 
-/* No sync sends to it, and nobody has called emit(): it leaves nothing behind. */
+/* No sync sends to it, nor does emit(), whose server may be gone: it leaves nothing behind. */
 static bool
 is_over(void)
 {
@@ -991,6 +994,15 @@ is_done(Route *route)
 	return there;
 }
 
+/* Have the syncs been read anew by the decoder? */
+static bool
+has_news(void)
+{
+	DecoderShared *decoder = ordflow_decoder_shared(false);
+
+	return decoder != NULL && decoder->looked != looked;
+}
+
 static void
 make_items(WireChange *wire)
 {
@@ -1007,7 +1019,9 @@ make_items(WireChange *wire)
 
 		/* the same numbers whatever becomes of other syncs' items */
 		current_at.part = i * SYNC_PARTS;
-		if (route == NULL || is_sent() || is_done(route))
+		if (route == NULL && has_news())
+			must_look = true;
+		if (route == NULL || must_look || is_sent() || is_done(route))
 			continue;
 		if (route->copy != NULL && ordflow_copy_holds(route->copy, transaction.xid))
 			continue;
@@ -1162,7 +1176,7 @@ read_batch(SpoolEnd end)
 				return true;
 		}
 		if (items.n + list_length(diverted) >= max || items.bytes >= SINK_BYTES_MAX ||
-			ordflow_worker_leaving())
+			must_look || ordflow_worker_leaving())
 			return true;
 	}
 	return any;
@@ -1245,6 +1259,8 @@ count_items(int n)
 static void
 batch_done(void)
 {
+	ListCell   *cell;
+
 	count_items(items.n);
 	done_segment = in_source_transaction ? done_segment : reader.segment;
 	items = (ItemList) {0};
@@ -1255,6 +1271,8 @@ batch_done(void)
 		tell_progress();
 	recovered();
 	one_by_one = row_by_row = false;
+	foreach(cell, routes)
+		((Route *) lfirst(cell))->whole = false;
 	internal_errors = 0;
 }
 
@@ -1269,13 +1287,19 @@ sink_refused(const SinkResult *result)
 		has_position = true;
 		count_items(result->ndone);
 	}
+	item = &items.items[Max(result->rejected, 0)];
+	if (result->lacks_row && !route_of(item)->whole)
+	{
+		route_of(item)->whole = true;
+		go_back();
+		return;
+	}
 	if (result->rejected < 0 && items.n > 1 && !one_by_one)
 	{
 		one_by_one = true;
 		go_back();
 		return;
 	}
-	item = &items.items[Max(result->rejected, 0)];
 	refused(route_of(item), item, 1, NULL, result->error.message, result->error.hint);
 }
 
@@ -1322,11 +1346,6 @@ apply_to_sink(void)
 	}
 	else if (outcome == SINK_REJECT)
 		sink_refused(&result);
-	else if (outcome == SINK_INCOMPLETE)
-	{
-		route_of(&items.items[Max(result.rejected, 0)])->whole = true;
-		go_back();
-	}
 	else if (outcome == SINK_MOVED)
 	{
 		connected = false;
@@ -1465,13 +1484,14 @@ replay_refused(Route *route, const Letter *letter, const char *sqlstate, const c
 
 /*
  * What is to be sent, in a transaction.  Where a change was skipped later ones have overtaken it:
- * then the row is sent as it is.
+ * then the row is sent as it is; so it is where the change was told in part.
  */
 static void
 replay_items(Route *route, Letter *letter, const SinkPosition *at, ItemList *list)
 {
 	SinkItem	key = {.key = letter->item.key,.key_length = letter->item.key_length};
-	bool		overtaken = letter->was_refused && route->options->on_error == ON_ERROR_SKIP &&
+	bool		overtaken = (letter->item.is_partial ||
+							 (letter->was_refused && route->options->on_error == ON_ERROR_SKIP)) &&
 		route->options->nkeys == 0 && route->sink.shape != SHAPE_EVENT && key.key != NULL;
 
 	letter->item.route = &route->sink;
@@ -1541,11 +1561,6 @@ replay_to_sink(Route *route, Letter *letter)
 	if (outcome == SINK_DONE && list.n > 0 && sink->flush != NULL &&
 		!sink->flush(state, &result.error))
 		outcome = SINK_RETRY;
-	if (outcome == SINK_INCOMPLETE && !letter->refetch)
-	{
-		letter->refetch = true;
-		return begin() && replay_to_sink(route, letter);
-	}
 	if (outcome != SINK_DONE && outcome != SINK_REJECT)
 	{
 		result.error.misconfigured = outcome == SINK_MISCONFIGURED;
@@ -1715,15 +1730,6 @@ readable(XLogRecPtr *decoded, XLogRecPtr *spooled)
 	return end;
 }
 
-/* Have the syncs been read anew by the decoder? */
-static bool
-has_news(void)
-{
-	DecoderShared *decoder = ordflow_decoder_shared(false);
-
-	return decoder != NULL && decoder->looked != looked;
-}
-
 /* True: something was read. */
 static bool
 deliver(void)
@@ -1734,10 +1740,16 @@ deliver(void)
 	SpoolEnd	end = readable(&decoded, &spooled);
 	bool		any;
 
-	/* what lies before the end may be of a sync that we have not heard of */
-	if (has_news())
-		return true;
 	any = read_batch(end);
+	if (must_look)
+	{
+		/* what was sent of the source's transaction is not to be taken for its beginning */
+		connected = connected && (sink == NULL || !in_source_transaction);
+		go_back();
+		look_again = true;
+		MemoryContextSwitchTo(before);
+		return true;
+	}
 	if (any && !look_again && sink == NULL)
 		apply_to_tables();
 	else if (any && !look_again)
@@ -2175,7 +2187,7 @@ look(void)
 	if (over)
 		end_delivery();
 	looked = seen;
-	look_again = false;
+	look_again = must_look = false;
 	must_replay = true;
 	if (there && sink == NULL)
 		connected = false;
@@ -2309,6 +2321,8 @@ turn(void)
 	}
 	commit();
 	tell_progress();
+	if (!must_meet)
+		recovered();
 	save();
 	take_invalidations();
 	ordflow_companion_idle(true);
@@ -2360,6 +2374,8 @@ delivery_main(const char *name)
 	CacheRegisterSyscacheCallback(FOREIGNSERVEROID, note_server_changed, (Datum) 0);
 	CacheRegisterSyscacheCallback(USERMAPPINGOID, note_server_changed, (Datum) 0);
 	tell_latch(MyLatch);
+	/* what a predecessor has told holds no more */
+	tell_problem(NULL, NULL, false, 0);
 	while (!ordflow_worker_leaving())
 	{
 		if (!look())

@@ -19,9 +19,22 @@
 
 #define DECODER_NAME	"wal"
 
-static Statement has_syncs = {
-	.sql = "SELECT EXISTS (SELECT FROM ordflow.syncs WHERE mode = 'cdc')"
+static Statement read_sync_ids = {
+	.sql = "SELECT sync_id FROM ordflow.syncs WHERE mode = 'cdc'"
 };
+
+/* What was counted of others is nobody's any more.  Is there any?  Connected. */
+static bool
+keep_figures(void)
+{
+	int			n = (int) ordflow_execute(&read_sync_ids, NULL, NULL);
+	int64	   *ids = palloc((n + 1) * sizeof(int64));
+
+	for (int i = 0; i < n; i++)
+		ids[i] = ordflow_result_int64(i, 1);
+	ordflow_sync_keep_figures(ids, n);
+	return n > 0;
+}
 
 /* Names in the context, of what is to run. */
 static int
@@ -30,13 +43,11 @@ read_names(MemoryContext context, const char ***names, bool *any)
 	MemoryContext before = MemoryContextSwitchTo(context);
 	List	   *deliveries;
 	ListCell   *cell;
-	bool		isnull;
 	int			n = 0;
 
 	SPI_connect();
 	ordflow_sync_follow_names();
-	ordflow_execute(&has_syncs, NULL, NULL);
-	*any = DatumGetBool(ordflow_result(0, 1, &isnull));
+	*any = keep_figures();
 	MemoryContextSwitchTo(context);
 	deliveries = ordflow_sync_deliveries();
 	*names = palloc((list_length(deliveries) + 1) * sizeof(char *));
@@ -80,7 +91,8 @@ leave(void)
 		return GetCurrentTimestamp() + LEAVE_AGAIN;
 	if (slot_is_there())
 		ordflow_sync_leave_nothing();
-	return DT_NOEND;
+	ordflow_sync_keep_figures(NULL, 0);
+	return ordflow_deliveries_forget() ? DT_NOEND : GetCurrentTimestamp() + LEAVE_AGAIN;
 }
 
 static TimestampTz

@@ -202,8 +202,13 @@ extern void ordflow_sync_memory_init(void);
 extern DecoderShared *ordflow_decoder_shared(bool make);
 extern DeliveryShared *ordflow_delivery_shared(int64 delivery_id, bool make);
 
-/* The place of a delivery, a figure, that is no more. */
+/*
+ * The place of a delivery that is no more; those of all of this database, false where some still
+ * run; the figures of all syncs but these.
+ */
 extern void ordflow_delivery_forget(int64 delivery_id);
+extern bool ordflow_deliveries_forget(void);
+extern void ordflow_sync_keep_figures(const int64 *sync_ids, int n);
 extern void ordflow_sync_count(int64 sync_id, int64 rows, int64 letters);
 extern SyncFigure ordflow_sync_figure(int64 sync_id);
 
@@ -401,8 +406,8 @@ struct Route
 	Oid			role;
 	SinkRoute	sink;
 	bool		is_table;		/* a table of this database */
-	bool		whole;			/* its target asked for whole rows: see SINK_INCOMPLETE */
 	TableTarget *table;			/* made at first use */
+	bool		whole;			/* the target lacks a row: no column is left out */
 	MemoryContext context;
 	struct RouteShape *shape;	/* of the relation that it saw last */
 	struct Copy *copy;			/* while the rows that were there are copied; else NULL */

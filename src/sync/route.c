@@ -923,9 +923,9 @@ ordflow_route_needs_sql(Route *route, const Change *change)
 	if (change->op != CHANGE_UPDATE || change->old_is_whole ||
 		!has_unchanged(change->relation, change->values))
 		return false;
-	return route->is_table || route->whole || route->sink.shape == SHAPE_DOCUMENT ||
+	return route->is_table || route->sink.shape == SHAPE_DOCUMENT ||
 		(route->sink.shape == SHAPE_FIELDS &&
-		 (route->copy != NULL || moves_key(change->relation, change)));
+		 (route->whole || route->copy != NULL || moves_key(change->relation, change)));
 }
 
 /* With what the WAL does not tell, where it matters; false: the row is gone already. */

@@ -113,6 +113,17 @@ ordflow_decoder_shared(bool make)
 	return place;
 }
 
+/* Does its decoder run, which knows places by their address?  The mutex of all is held. */
+static bool
+is_at_work(Oid database)
+{
+	for (int i = 0; i < WORKER_DATABASES_MAX; i++)
+		if (ordflow_sync_shared->decoders[i].database == database &&
+			ordflow_sync_shared->decoders[i].latch != NULL)
+			return true;
+	return false;
+}
+
 static void
 clear_delivery(DeliveryShared *place)
 {
@@ -141,7 +152,8 @@ ordflow_delivery_shared(int64 delivery_id, bool make)
 		}
 		if (make && place == NULL && !OidIsValid(other->database))
 			place = other;
-		if (make && idle == NULL && other->latch == NULL && other->database != MyDatabaseId)
+		if (make && idle == NULL && other->latch == NULL && other->database != MyDatabaseId &&
+			!is_at_work(other->database))
 			idle = other;
 	}
 	if (place == NULL)
@@ -166,11 +178,12 @@ ordflow_delivery_forget(int64 delivery_id)
 		clear_delivery(place);
 }
 
-/* The figures of a sync, or a free place; the mutex of all is held. */
+/* The figures of a sync, or a free place, if need be of a database that sleeps; see above. */
 static SyncFigure *
 find_figure(int64 sync_id)
 {
 	SyncFigure *place = NULL;
+	SyncFigure *idle = NULL;
 
 	for (int i = 0; i < SYNC_FIGURES_MAX; i++)
 	{
@@ -180,8 +193,22 @@ find_figure(int64 sync_id)
 			return figure;
 		if (place == NULL && !OidIsValid(figure->database))
 			place = figure;
+		if (place == NULL && idle == NULL && figure->database != MyDatabaseId &&
+			!is_at_work(figure->database))
+			idle = figure;
 	}
-	return place;
+	return place != NULL ? place : idle;
+}
+
+/* With the sync's number, whoever's it was. */
+static SyncFigure *
+take_figure(int64 sync_id)
+{
+	SyncFigure *figure = find_figure(sync_id);
+
+	if (figure != NULL && (figure->database != MyDatabaseId || figure->sync_id != sync_id))
+		*figure = (SyncFigure) {.database = MyDatabaseId,.sync_id = sync_id};
+	return figure;
 }
 
 void
@@ -190,11 +217,9 @@ ordflow_sync_count(int64 sync_id, int64 rows, int64 letters)
 	SyncFigure *figure;
 
 	SpinLockAcquire(&ordflow_sync_shared->mutex);
-	figure = find_figure(sync_id);
+	figure = take_figure(sync_id);
 	if (figure != NULL)
 	{
-		figure->database = MyDatabaseId;
-		figure->sync_id = sync_id;
 		figure->rows += rows;
 		figure->letters += letters;
 	}
@@ -211,10 +236,51 @@ ordflow_sync_figure(int64 sync_id)
 		return result;
 	SpinLockAcquire(&ordflow_sync_shared->mutex);
 	figure = find_figure(sync_id);
-	if (figure != NULL && figure->sync_id == sync_id)
+	if (figure != NULL && figure->database == MyDatabaseId && figure->sync_id == sync_id)
 		result = *figure;
 	SpinLockRelease(&ordflow_sync_shared->mutex);
 	return result;
+}
+
+void
+ordflow_sync_keep_figures(const int64 *sync_ids, int n)
+{
+	for (int i = 0; ordflow_sync_shared != NULL && i < SYNC_FIGURES_MAX; i++)
+	{
+		SyncFigure *figure = &ordflow_sync_shared->figures[i];
+		int64		sync_id = figure->sync_id;
+		bool		kept = figure->database != MyDatabaseId;
+
+		for (int k = 0; k < n && !kept; k++)
+			kept = sync_ids[k] == sync_id;
+		if (kept)
+			continue;
+		SpinLockAcquire(&ordflow_sync_shared->mutex);
+		if (figure->database == MyDatabaseId && figure->sync_id == sync_id)
+			memset(figure, 0, sizeof(SyncFigure));
+		SpinLockRelease(&ordflow_sync_shared->mutex);
+	}
+}
+
+bool
+ordflow_deliveries_forget(void)
+{
+	bool		all = true;
+
+	SpinLockAcquire(&ordflow_sync_shared->mutex);
+	for (int i = 0; i < SYNC_DELIVERIES_MAX; i++)
+	{
+		DeliveryShared *place = &ordflow_sync_shared->deliveries[i];
+
+		if (place->database != MyDatabaseId)
+			continue;
+		if (place->latch == NULL)
+			clear_delivery(place);
+		else
+			all = false;
+	}
+	SpinLockRelease(&ordflow_sync_shared->mutex);
+	return all;
 }
 
 void

@@ -73,7 +73,7 @@ sink_position_parse(const char *text, SinkPosition *at)
 typedef enum SinkShape
 {
 	SHAPE_KEY,					/* that the row of this key changed: op and target alone */
-	SHAPE_FIELDS,				/* the columns, one by one; unchanged ones may be left out */
+	SHAPE_FIELDS,				/* the columns, one by one; see is_partial */
 	SHAPE_DOCUMENT,				/* the whole row as one JSON object */
 	SHAPE_EVENT					/* each change as a message in the sync's format */
 } SinkShape;
@@ -128,7 +128,7 @@ typedef struct SinkItem
 
 	int			nfields;		/* SHAPE_FIELDS; of SINK_DELETE the key's */
 	const SinkField *fields;
-	bool		is_partial;		/* columns that the update left alone are not among them */
+	bool		is_partial;		/* of SINK_PUT: columns are left out that stay as they were */
 
 	const char *body;			/* SHAPE_DOCUMENT and SHAPE_EVENT; NULL: a tombstone, or a delete */
 	size_t		body_length;
@@ -160,7 +160,6 @@ typedef enum SinkOutcome
 	SINK_RETRY,					/* connection, throttling, a conflict: connect and try again */
 	SINK_MOVED,					/* the target's position is not "from": somebody else was there */
 	SINK_REJECT,				/* the target refuses what an item says, and would again */
-	SINK_INCOMPLETE,			/* the row of a partial item is not there: it is wanted whole */
 	SINK_MISCONFIGURED			/* credentials, privileges, a missing table: a person must act */
 } SinkOutcome;
 
@@ -172,8 +171,7 @@ typedef struct SinkResult
 	 */
 	int			ndone;
 	int			rejected;		/* the item to blame, not below ndone; -1: not known which */
-
-	/* Of SINK_INCOMPLETE: rejected is the item; nothing of the batch is done. */
+	bool		lacks_row;		/* it is partial, and nothing of it is there: give it whole */
 	ModuleError error;
 } SinkResult;
 

@@ -41,7 +41,7 @@ CREATE FUNCTION ordflow.script_options(options text[], catalog oid)
 RETURNS void LANGUAGE c SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'ordflow_server_validator';
 COMMENT ON FUNCTION ordflow.script_options(text[], oid) IS
-'Validator of the wrapper ordflow_script: raises HV00D for an unknown option, 22023 for a bad value, 42501 for a path named by a role that is no member of pg_read_server_files.';
+'Validator of the wrapper ordflow_script: raises HV00D for an unknown option, 22023 for a bad value, 42501 for a path named by a role that is no member of pg_read_server_files and pg_write_server_files.';
 
 CREATE FOREIGN DATA WRAPPER ordflow_script NO HANDLER VALIDATOR ordflow.script_options;
 COMMENT ON FOREIGN DATA WRAPPER ordflow_script IS

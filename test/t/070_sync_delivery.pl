@@ -9,6 +9,7 @@ use IPC::Run;
 use JSON::PP;
 use Ordflow;
 use PostgreSQL::Test::Utils;
+use Redis;
 use Test::More;
 use Time::HiRes qw(time usleep);
 
@@ -41,6 +42,12 @@ internal_errors();
 waited_through_a_pause();
 dropped_in_a_rest();
 letters_of_nobody();
+figures();
+well_again();
+expired();
+emitted_and_dropped();
+paths();
+extension_again();
 is(answer($node, 'SELECT 1'), 1, 'the server is well');
 done_testing();
 
@@ -440,8 +447,9 @@ sub identities
 sub identity_lost
 {
 	table_sync('bare', 'id int PRIMARY KEY, v int');
-	answer($node, q(INSERT INTO bare VALUES (1, 1), (2, 2);
-		ALTER TABLE bare REPLICA IDENTITY NOTHING; DELETE FROM bare WHERE id = 1));
+	answer($node, 'INSERT INTO bare VALUES (1, 1), (2, 2)');
+	settled('bare', 'before');
+	answer($node, q(ALTER TABLE bare REPLICA IDENTITY NOTHING; DELETE FROM bare WHERE id = 1));
 	becomes($node, status('bare', "state, problem ~ 'identity'"), 'paused|t',
 		'a deletion without a key pauses the sync');
 	is(answer($node, letters('bare')), 'waiting', 'and is kept');
@@ -549,4 +557,91 @@ sub letters_of_nobody
 	becomes($node, 'SELECT count(*) FROM ordflow.sync_letters WHERE sync_id = 1000000', 0,
 		'letters of a sync that is no more go');
 	return;
+}
+
+sub figures
+{
+	script_sync('counted');
+	answer($node, 'INSERT INTO counted VALUES (1, 1)');
+	settled('counted', 'counted');
+	my $id = answer($node, q(SELECT sync_id FROM ordflow.syncs WHERE name = 'counted'));
+	my $figure = "SELECT rows FROM ordflow.sync_figures($id)";
+	is(answer($node, $figure), 1, 'a sync has figures');
+	answer($node, q(SELECT ordflow.drop_sync('counted')));
+	becomes($node, $figure, 0, 'that end with it');
+	return;
+}
+
+# What has expired is set whole again, with what the update left alone in TOAST.
+sub expired
+{
+	return unless Redis::installed() && -e $node->config_data('--pkglibdir') . '/ordflow_redis.so';
+	my $redis = Redis->new;
+	answer($node, 'CREATE SERVER cache FOREIGN DATA WRAPPER ordflow_redis OPTIONS (port ' .
+		"'" . $redis->port . "'); CREATE TABLE large (id int PRIMARY KEY, v int, w text);
+		ALTER TABLE large ALTER w SET STORAGE EXTERNAL");
+	create_sync('large', 'large', 'cache', 'large:{id}', { ttl => '1000 s' });
+	create_sync('value', 'large', 'cache', 'value:{id}', { type => 'string', value => 'w' });
+	answer($node, q(INSERT INTO large SELECT g, g, repeat('x', 5000)
+		FROM generate_series(1, 20) g));
+	settled($_, 'a hash and a string') for qw(large value);
+	$redis->ask('DEL', map { ("large:$_", "value:$_") } 3, 7, 20);
+	answer($node, 'UPDATE large SET v = v + 1');
+	settled($_, 'what has expired') for qw(large value);
+	is(join(' ', map { $redis->ask('HSTRLEN', "large:$_", 'w') . $redis->ask('HGET', "large:$_",
+		'v') } 1, 3, 7, 20), '50002 50004 50008 500021', 'a hash is whole');
+	is(join(' ', map { $redis->ask('STRLEN', "value:$_") } 1, 3, 7, 20), '5000 5000 5000 5000',
+		'a string is there');
+	is(answer($node, letters($_)), '', "$_: no dead letter") for qw(large value);
+	$redis->stop;
+	return;
+}
+
+# Where nothing is to be sent a target that can be reached again is well, too.
+sub well_again
+{
+	script_sync('away');
+	answer($node, "ALTER SERVER away OPTIONS (SET path '$directory/nowhere')");
+	becomes($node, status('away', 'state'), 'misconfigured', 'a target that is away');
+	answer($node, "ALTER SERVER away OPTIONS (SET path '$directory/away')");
+	becomes($node, status('away', 'state, problem'), 'streaming|', 'is well when it is back');
+	return;
+}
+
+# A server that is no more, and to which nothing is to be emitted, keeps no process.
+sub emitted_and_dropped
+{
+	mkdir "$directory/posted";
+	answer($node, "CREATE SERVER posted FOREIGN DATA WRAPPER ordflow_script
+		OPTIONS (path '$directory/posted')");
+	answer($node, q(SELECT ordflow.emit('posted', 't', 'k', '{}')));
+	becomes($node, q(SELECT count(*) FROM ordflow.outbox), 0, 'a message is sent');
+	answer($node, 'DROP SERVER posted');
+	becomes($node, q(SELECT count(*) FROM ordflow.sync_deliveries WHERE server = 'posted'), 0,
+		'the delivery goes with the server');
+	return;
+}
+
+# To write files takes more than to read them.
+sub paths
+{
+	answer($node, q(CREATE ROLE reads_files IN ROLE pg_read_server_files;
+		CREATE ROLE writes_files IN ROLE pg_read_server_files, pg_write_server_files;
+		GRANT USAGE ON FOREIGN DATA WRAPPER ordflow_script TO reads_files, writes_files));
+	my $server = "CREATE SERVER written FOREIGN DATA WRAPPER ordflow_script
+		OPTIONS (path '/nowhere')";
+	raises($node, "SET ROLE reads_files; $server", '42501', 'who reads files does not write them');
+	return raises($node, "SET ROLE writes_files; $server", '', 'who may write them does');
+}
+
+# What a former extension knew of its deliveries is not the new one's.
+sub extension_again
+{
+	my $figures = 'SELECT count(*) FROM ordflow.delivery_figures()';
+	cmp_ok(answer($node, $figures), '>', 0, 'there are deliveries');
+	answer($node, 'DROP EXTENSION ordflow CASCADE');
+	becomes($node, "SELECT count(*) FROM pg_stat_activity WHERE backend_type ~ 'ordflow de'", 0,
+		'no process is left');
+	answer($node, 'CREATE EXTENSION ordflow');
+	return becomes($node, $figures, 0, 'none is left in memory');
 }
