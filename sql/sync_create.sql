@@ -28,7 +28,7 @@ END $$;
 
 -- modes and targets
 SELECT mode, pg_temp.try(format($$ ordflow.create_sync('s', 'shop_create.item', target => 'shop_create.copy', mode => %L) $$, mode))
-FROM unnest(ARRAY['full', 'scheduled', 'emit', 'often']) AS mode;
+FROM unnest(ARRAY['scheduled', 'emit', 'often']) AS mode;
 SELECT pg_temp.try($$ ordflow.create_sync('s', 'shop_create.item', options => '{"copy": false}') $$);
 SELECT pg_temp.try($$ ordflow.create_sync('s', 'shop_create.item', target => 'shop_create.gone', options => '{"copy": false}') $$);
 SELECT pg_temp.try($$ ordflow.create_sync('s', 'shop_create.item', target => 'shop_create.item', options => '{"copy": false}') $$);

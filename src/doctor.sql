@@ -113,9 +113,14 @@ WHERE t.tgenabled <> 'A' AND f.proname = 'task_changed' AND f.pronamespace = 'or
 UNION ALL
 SELECT 'error', 'sync', 'sync ' || s.name, coalesce(s.problem, 'it is stopped'),
        CASE s.state WHEN 'paused' THEN format('SELECT ordflow.resume_sync(%L);   -- once it is repaired; its changes are kept', s.name)
+            WHEN 'idle' THEN 'SELECT pid, state, xact_start, query FROM pg_stat_activity ORDER BY xact_start LIMIT 5;'
             WHEN 'gap' THEN format('SELECT ordflow.resume_sync(%L);   -- goes on with the present: mend the target by hand', s.name)
             ELSE format('SELECT * FROM ordflow.check_sync(%L);', s.name) END
 FROM ordflow.sync_status s WHERE s.problem IS NOT NULL
+UNION ALL
+SELECT 'warning', 'sync', 'sync ' || s.name, format('it should have been pulled at %s, and has not begun', s.next_run),
+       'SELECT * FROM ordflow.workers;   -- tells why no process came'
+FROM ordflow.sync_status s WHERE s.state = 'idle' AND s.next_run < clock_timestamp() - interval '1 minute'
 UNION ALL
 SELECT 'warning', 'sync', 'sync ' || l.name, format('%s changes could not be sent: %s', count(*), max(l.message)),
        format('SELECT ordflow.replay_dead_letters(%L);   -- once the cause is repaired; see ordflow.sync_dead_letters', l.name)
@@ -123,7 +128,7 @@ FROM ordflow.sync_dead_letters l WHERE l.state = 'dead' GROUP BY l.name
 UNION ALL
 SELECT 'warning', 'sync', 'ordflow.syncs', 'there are syncs, and no worker acts in this database: it is a copy, or deactivated',
        'SELECT ordflow.activate();'
-WHERE NOT ordflow.is_active('sync') AND EXISTS (SELECT FROM ordflow.syncs WHERE mode = 'cdc')
+WHERE NOT ordflow.is_active('sync') AND EXISTS (SELECT FROM ordflow.syncs WHERE mode <> 'dual_write')
 UNION ALL
 SELECT 'error', 'sync', 'wal_level', 'there are syncs, and wal_level is not logical: their changes are not in the WAL',
        'ALTER SYSTEM SET wal_level = logical;   -- then restart the server'

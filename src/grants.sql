@@ -76,6 +76,7 @@ INSERT INTO ordflow.parts (part, privilege, object) SELECT part, privilege, obje
         'FUNCTION ordflow.resume_sync(text)',
         'FUNCTION ordflow.resync(text, text)',
         'FUNCTION ordflow.replay_dead_letters(text)',
+        'FUNCTION ordflow.run_sync(text)',
         'FUNCTION ordflow.check_sync(text)',
         'FUNCTION ordflow.preview_sync(text, integer)',
         'FUNCTION ordflow.wait_for_sync(text, pg_lsn, interval)',
@@ -115,8 +116,8 @@ INSERT INTO ordflow.parts (part, privilege, object) SELECT part, privilege, obje
         'TABLE ordflow.task_attempts', 'TABLE ordflow.task_batches', 'TABLE ordflow.task_batch_ends', 'TABLE ordflow.task_unique',
         'TABLE ordflow.task_schedules',
         'TABLE ordflow.syncs', 'TABLE ordflow.sync_starts', 'TABLE ordflow.sync_deliveries', 'TABLE ordflow.sync_letters',
-        'TABLE ordflow.outbox', 'TABLE ordflow.sync_copies', 'TABLE ordflow.sync_copy_places', 'TABLE ordflow.sync_status',
-        'TABLE ordflow.sync_progress', 'TABLE ordflow.sync_dead_letters',
+        'TABLE ordflow.outbox', 'TABLE ordflow.sync_copies', 'TABLE ordflow.sync_copy_places', 'TABLE ordflow.sync_pulls',
+        'TABLE ordflow.sync_status', 'TABLE ordflow.sync_progress', 'TABLE ordflow.sync_dead_letters',
         'TABLE ordflow.shipment_lines', 'TABLE ordflow.payments', 'TABLE ordflow.refunds', 'TABLE ordflow.refund_lines']),
     ('admin', 'EXECUTE', ARRAY[
         'FUNCTION ordflow.define_machine(text, jsonb)',

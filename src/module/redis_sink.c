@@ -696,6 +696,30 @@ truncate_keys(RedisSink *redis, const SinkItem *item, const SinkPosition *from, 
 	return outcome;
 }
 
+static bool
+scan(void *state, SinkRoute *sink_route, const char *pattern, char *cursor, SinkMeet meet,
+	 void *context, ModuleError *error)
+{
+	RedisSink  *redis = state;
+	redisReply *reply = REDIS_ASK(&redis->server, redis->connection, error, "SCAN",
+								  cursor[0] != '\0' ? cursor : "0", "MATCH", pattern,
+								  "COUNT", SCAN_COUNT);
+	bool		goes_on = true;
+
+	if (reply == NULL || redis_is_error(reply))
+		return redis_succeeded(reply, error);
+	snprintf(cursor, SINK_CURSOR_MAX, "%s", is(element(reply, 0), "0") ? "" : element(reply, 0));
+	for (size_t i = 0; i < reply->element[1]->elements && goes_on; i++)
+	{
+		const redisReply *key = reply->element[1]->element[i];
+
+		if (!is_ours(redis, key))
+			goes_on = meet(context, key->str, key->len, NULL, 0);
+	}
+	freeReplyObject(reply);
+	return goes_on || module_fail(error, false, NULL, "the search for keys was ended");
+}
+
 static SinkOutcome
 apply(void *state, const SinkBatch *batch, SinkResult *result)
 {
@@ -734,5 +758,6 @@ const Sink	redis_sink = {
 	.position = position,
 	.apply = apply,
 	.clear = clear,
+	.scan = scan,
 	.close = close_sink
 };

@@ -49,6 +49,7 @@ const ServerOption ordflow_server_options_known[] = {
 	{"amqp", ON_MAPPING, "password", OPTION_SECRET},
 	{"amqp", ON_MAPPING, "password_file", OPTION_SECRET_FILE},
 	{"amqp", ON_MAPPING, "password_env", OPTION_SECRET_ENV},
+	{"script", ON_SERVER, "path", OPTION_WRITTEN},
 	{"postgres", ON_SERVER, "host", OPTION_TEXT, "127.0.0.1"},
 	{"postgres", ON_SERVER, "port", OPTION_INT, "5432", 1, 65535},
 	{"postgres", ON_SERVER, "dbname", OPTION_TEXT, "postgres"},
@@ -65,7 +66,6 @@ const ServerOption ordflow_server_options_known[] = {
 	{"postgres", ON_MAPPING, "password", OPTION_SECRET},
 	{"postgres", ON_MAPPING, "password_file", OPTION_SECRET_FILE},
 	{"postgres", ON_MAPPING, "password_env", OPTION_SECRET_ENV},
-	{"script", ON_SERVER, "path", OPTION_WRITTEN},
 	{"script", ON_SERVER, "timeout", OPTION_INT, "5", 1, TIMEOUT_MAX},
 };
 

@@ -21,7 +21,7 @@
 	"s.options, b.lsn, b.xid::pg_catalog.text::pg_catalog.int8, d.delivery_id " \
 	"FROM ordflow.syncs s LEFT JOIN ordflow.sync_starts b USING (sync_id) " \
 	"LEFT JOIN ordflow.sync_deliveries d " \
-	"ON d.server IS NOT DISTINCT FROM s.server AND d.role = s.role "
+	"ON d.server IS NOT DISTINCT FROM s.server AND d.role = s.role AND s.mode = 'cdc' "
 
 static Statement read_syncs = {
 	.sql = "SELECT " SYNC_COLUMNS "WHERE s.mode = 'cdc' ORDER BY s.sync_id"
@@ -31,6 +31,12 @@ static Statement read_sync = {
 	.sql = "SELECT " SYNC_COLUMNS "WHERE s.name = $1",
 	.nargs = 1,
 	.argtypes = {TEXTOID}
+};
+
+static Statement read_sync_by_id = {
+	.sql = "SELECT " SYNC_COLUMNS "WHERE s.sync_id = $1",
+	.nargs = 1,
+	.argtypes = {INT8OID}
 };
 
 static Statement read_deliveries = {
@@ -171,6 +177,15 @@ ordflow_sync_by_name(const char *name)
 {
 	Datum		value = CStringGetTextDatum(name);
 	List	   *found = each_row(&read_sync, &value, read_one_definition);
+
+	return found != NIL ? linitial(found) : NULL;
+}
+
+SyncDefinition *
+ordflow_sync_by_id(int64 sync_id)
+{
+	Datum		value = Int64GetDatum(sync_id);
+	List	   *found = each_row(&read_sync_by_id, &value, read_one_definition);
 
 	return found != NIL ? linitial(found) : NULL;
 }

@@ -839,8 +839,8 @@ note_letters(void)
 }
 
 /* Is it about what the tables look like, and not about this row? */
-static bool
-is_schema_error(int sqlerrcode)
+bool
+ordflow_sync_error_is_schema(int sqlerrcode)
 {
 	int			class = ERRCODE_TO_CATEGORY(sqlerrcode);
 
@@ -1403,8 +1403,8 @@ apply_to_tables(void)
 
 /* ---- errors of expressions and of table targets ---- */
 
-static bool
-is_passing(int sqlerrcode)
+bool
+ordflow_sync_error_passes(int sqlerrcode)
 {
 	int			class = ERRCODE_TO_CATEGORY(sqlerrcode);
 
@@ -1433,17 +1433,18 @@ failed(ErrorData *error, Route *route, const Change *change, const SinkItem *ite
 	bool		was_committing = committing;
 
 	committing = false;
-	if (was_committing && !is_passing(error->sqlerrcode) && !row_by_row)
+	if (was_committing && !ordflow_sync_error_passes(error->sqlerrcode) && !row_by_row)
 	{
 		/* it does not tell which row it is: first which transaction, then each row of that */
 		row_by_row = one_by_one;
 		one_by_one = true;
 		go_back();
 	}
-	else if (route != NULL && !route->sync->paused && !is_passing(error->sqlerrcode) &&
-		is_schema_error(error->sqlerrcode))
+	else if (route != NULL && !route->sync->paused &&
+		!ordflow_sync_error_passes(error->sqlerrcode) &&
+		ordflow_sync_error_is_schema(error->sqlerrcode))
 		pause_sync(route, error->message);
-	else if (route != NULL && item != NULL && !is_passing(error->sqlerrcode))
+	else if (route != NULL && item != NULL && !ordflow_sync_error_passes(error->sqlerrcode))
 		refused(route, item, 1, sqlstate, error->message, error->hint);
 	else if (change != NULL && !one_by_one && stops_at(route, change))
 	{
@@ -1452,7 +1453,7 @@ failed(ErrorData *error, Route *route, const Change *change, const SinkItem *ite
 		go_back();
 	}
 	else if (route != NULL && change != NULL && change->op != CHANGE_TRUNCATE &&
-			 !is_passing(error->sqlerrcode))
+			 !ordflow_sync_error_passes(error->sqlerrcode))
 	{
 		ItemList	list = {0};
 
@@ -1624,7 +1625,7 @@ replay_letter(Letter *letter)
 	PG_END_TRY();
 	if (error == NULL)
 		return goes_on;
-	if (is_passing(error->sqlerrcode))
+	if (ordflow_sync_error_passes(error->sqlerrcode))
 	{
 		failed(error, NULL, NULL, NULL);
 		return false;

@@ -13,6 +13,7 @@
 #include "utils/memutils.h"
 
 #include "sync/internal.h"
+#include "sync/pull.h"
 
 #define LOOK_AGAIN		(60 * USECS_PER_SEC)
 #define LEAVE_AGAIN		(USECS_PER_SEC / 5)
@@ -73,6 +74,21 @@ dismiss_all(void)
 {
 	(void) ordflow_companions_want(COMPANION_DECODER, NULL, 0);
 	(void) ordflow_companions_want(COMPANION_DELIVERY, NULL, 0);
+	(void) ordflow_companions_want(COMPANION_PULLER, NULL, 0);
+}
+
+/* Names in the context, of the pulls that are to run now; when to look for others. */
+static int
+read_pulls(MemoryContext context, const char ***names, bool *any, TimestampTz *again)
+{
+	MemoryContext before = CurrentMemoryContext;
+	int			n;
+
+	SPI_connect();
+	n = ordflow_pull_names(context, names, any, again);
+	SPI_finish();
+	MemoryContextSwitchTo(before);
+	return n;
 }
 
 /* Where there is no extension any more nothing is to be left of it. */
@@ -101,20 +117,27 @@ run(TimestampTz noted, bool unblocked)
 	static const char *const decoder[] = {DECODER_NAME};
 	MemoryContext context;
 	const char **names;
+	const char **pulls;
 	bool		any;
+	bool		any_pull;
 	int			n;
+	int			npulls;
 	TimestampTz next;
+	TimestampTz next_pull;
 
 	if (!ordflow_worker_begin())
 		return leave();
 	context = AllocSetContextCreate(TopMemoryContext, "ordflow syncs", ALLOCSET_SMALL_SIZES);
 	n = read_names(context, &names, &any);
+	npulls = read_pulls(context, &pulls, &any_pull, &next_pull);
 	ordflow_worker_commit();
 	any = any || n > 0 || slot_is_there();
 	next = ordflow_companions_want(COMPANION_DECODER, decoder, any ? 1 : 0);
 	next = ordflow_earlier(next, ordflow_companions_want(COMPANION_DELIVERY, names, n));
+	next = ordflow_earlier(next, ordflow_companions_want(COMPANION_PULLER, pulls, npulls));
+	next = ordflow_earlier(next, next_pull);
 	MemoryContextDelete(context);
-	return any ? ordflow_earlier(next, GetCurrentTimestamp() + LOOK_AGAIN) : next;
+	return any || any_pull ? ordflow_earlier(next, GetCurrentTimestamp() + LOOK_AGAIN) : next;
 }
 
 static const Duty duty = {

@@ -83,6 +83,7 @@ extern void ordflow_sync_follow_names(void);
 
 /* By name; OF004 where there is none, 42501 where the caller is no member of its role. */
 extern SyncDefinition *ordflow_sync_by_name(const char *name);
+extern SyncDefinition *ordflow_sync_by_id(int64 sync_id);
 
 /* ---- option.c ---- */
 
@@ -108,6 +109,11 @@ typedef struct SyncOptions
 	const char **expressions;	/* over the source's columns */
 	bool		plain;			/* every expression is a column's name */
 	const char *filter;			/* SQL, or NULL */
+	const char *cursor;			/* a column of the source; or NULL, as what follows */
+	const char *overlap;
+	const char *schedule;
+	const char *time_zone;
+	bool		remove;			/* mode full: what the source has no more */
 	int			nkeys;			/* 0: the primary key */
 	const char **keys;			/* names among columns */
 	ChangeFormat format;
@@ -185,12 +191,29 @@ typedef struct SyncFigure
 	int64		letters;
 } SyncFigure;
 
+#define SYNC_PULLS_MAX 128
+
+/* Of a sync that is pulled.  All under the mutex. */
+typedef struct PullShared
+{
+	slock_t		mutex;
+	Oid			database;		/* invalid: free */
+	int64		sync_id;
+	Latch	   *latch;			/* its process's; NULL: it does not run */
+	uint64		asked;			/* pulls that were asked for: rises */
+	uint64		served;			/* up to that one the result is: */
+	int64		rows;
+	bool		failed;
+	char		problem[256];
+} PullShared;
+
 typedef struct SyncShared
 {
 	slock_t		mutex;			/* guards who has which place */
 	DecoderShared decoders[WORKER_DATABASES_MAX];
 	DeliveryShared deliveries[SYNC_DELIVERIES_MAX];
 	SyncFigure	figures[SYNC_FIGURES_MAX];
+	PullShared	pulls[SYNC_PULLS_MAX];
 } SyncShared;
 
 /* NULL where the library was not preloaded. */
@@ -545,6 +568,10 @@ extern void ordflow_table_begin(const Route *route);
 /* In a transaction with a snapshot; as the sync's role; raises what the target raises. */
 extern void ordflow_table_apply(Route *route, const SinkItem *item);
 
+/* The target's quoted name, and the columns that rows are found by; in a transaction. */
+extern char *ordflow_table_name(Route *route);
+extern int	ordflow_table_keys(Route *route, char ***keys, Oid **types);
+
 /* Is there a table that the route can write?  42P01, 42501, 42703, 42P10. */
 extern void ordflow_table_check(Route *route);
 
@@ -596,10 +623,19 @@ extern void ordflow_letter_failed(int64 letter_id, const char *sqlstate, const c
 
 /* ---- delivery.c, duty.c ---- */
 extern void ordflow_delivery_init(void);
+
+/* Errors that may pass by themselves; that are about what the tables look like, not about a row. */
+extern bool ordflow_sync_error_passes(int sqlerrcode);
+extern bool ordflow_sync_error_is_schema(int sqlerrcode);
 extern void ordflow_sync_duty_init(void);
 
 /* "7 cache", as companions are named. */
 extern char *ordflow_delivery_name(const SyncDelivery *delivery);
+
+/* ---- status.c ---- */
+
+/* The sync that argument 0 names, whose role the caller is a member of; in the current context. */
+extern SyncDefinition *ordflow_sync_of_caller(FunctionCallInfo fcinfo);
 
 /* ---- verbs.c ---- */
 extern RoleSwitch ordflow_sync_connect(void);

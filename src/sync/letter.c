@@ -328,6 +328,14 @@ member(Jsonb *item, const char *name)
 		pnstrdup(value->val.string.val, value->val.string.len) : NULL;
 }
 
+static bool
+is_true(Jsonb *item, const char *name)
+{
+	JsonbValue *value = getKeyJsonValueFromContainer(&item->root, name, strlen(name), NULL);
+
+	return value != NULL && value->type == jbvBool && value->val.boolean;
+}
+
 static void
 read_fields(Jsonb *json, SinkItem *item)
 {
@@ -367,7 +375,6 @@ read_letter(uint64 row)
 	bool		isnull;
 	Jsonb	   *json = DatumGetJsonbPCopy(ordflow_result(row, 4, &isnull));
 	const char *op = member(json, "op");
-	JsonbValue *insert = getKeyJsonValueFromContainer(&json->root, "insert", 6, NULL);
 
 	letter->letter_id = ordflow_result_int64(row, 1);
 	letter->sync_id = ordflow_result_int64(row, 2);
@@ -375,8 +382,8 @@ read_letter(uint64 row)
 	item->key_length = item->key ? strlen(item->key) : 0;
 	item->op = strcmp(op, "put") == 0 ? SINK_PUT : strcmp(op, "delete") == 0 ? SINK_DELETE :
 		strcmp(op, "truncate") == 0 ? SINK_TRUNCATE : SINK_APPEND;
-	item->is_insert = insert != NULL && insert->type == jbvBool && insert->val.boolean;
-	item->is_partial = getKeyJsonValueFromContainer(&json->root, "partial", 7, NULL) != NULL;
+	item->is_insert = is_true(json, "insert");
+	item->is_partial = is_true(json, "partial");
 	item->is_replay = true;
 	item->target = member(json, "target");
 	item->target_length = item->target ? strlen(item->target) : 0;

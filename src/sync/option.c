@@ -14,21 +14,37 @@
 
 #include "base/json.h"
 #include "sync/internal.h"
+#include "sync/pull.h"
 
 #define BATCH_ROWS_MAX	SINK_ITEMS_MAX
 #define RATE_MAX		10000000
 #define TEXT_MAX		10000
 
-static const char *const core_names[] = {
-	"columns", "filter", "key", "format", "on_error", "on_truncate", "batch_rows", "rate", "copy"
+/* Which modes take an option: a word of each, or NULL for all. */
+static const struct
+{
+	const char *name;
+	const char *modes;
+}			core_options[] = {
+	{"columns"}, {"filter"}, {"key"}, {"format"}, {"on_error"}, {"on_truncate"}, {"batch_rows"},
+	{"rate"}, {"copy", "cdc dual_write"}, {"cursor", PULL_SCHEDULED}, {"overlap", PULL_SCHEDULED},
+	{"schedule", PULL_SCHEDULED " " PULL_FULL}, {"time_zone", PULL_SCHEDULED " " PULL_FULL},
+	{"remove", PULL_FULL}
 };
 
 static bool
-is_core(const char *name, size_t length)
+is_of_mode(int option, const char *mode)
 {
-	for (int i = 0; i < lengthof(core_names); i++)
-		if (strlen(core_names[i]) == length && strncmp(core_names[i], name, length) == 0)
-			return true;
+	return core_options[option].modes == NULL || strstr(core_options[option].modes, mode) != NULL;
+}
+
+static bool
+is_core(const char *name, size_t length, const char *mode)
+{
+	for (int i = 0; i < lengthof(core_options); i++)
+		if (strlen(core_options[i].name) == length &&
+			strncmp(core_options[i].name, name, length) == 0)
+			return is_of_mode(i, mode);
 	return false;
 }
 
@@ -43,7 +59,7 @@ sink_option(const Sink *sink, const char *name, size_t length)
 }
 
 static void
-refuse_unknown(Jsonb *options, const Sink *sink)
+refuse_unknown(Jsonb *options, const Sink *sink, const char *mode)
 {
 	JsonbIterator *iterator = JsonbIteratorInit(&options->root);
 	JsonbIteratorToken token;
@@ -52,12 +68,13 @@ refuse_unknown(Jsonb *options, const Sink *sink)
 
 	while ((token = JsonbIteratorNext(&iterator, &value, true)) != WJB_DONE)
 	{
-		if (token != WJB_KEY || is_core(value.val.string.val, value.val.string.len) ||
+		if (token != WJB_KEY || is_core(value.val.string.val, value.val.string.len, mode) ||
 			sink_option(sink, value.val.string.val, value.val.string.len) != NULL)
 			continue;
 		initStringInfo(&names);
-		for (int i = 0; i < lengthof(core_names); i++)
-			appendStringInfo(&names, "%s%s", i > 0 ? ", " : "", core_names[i]);
+		for (int i = 0; i < lengthof(core_options); i++)
+			if (is_of_mode(i, mode))
+				appendStringInfo(&names, "%s%s", i > 0 ? ", " : "", core_options[i].name);
 		for (int i = 0; sink != NULL && i < sink->noptions; i++)
 			appendStringInfo(&names, ", %s", sink->options[i].name);
 		ereport(ERROR,
@@ -309,6 +326,43 @@ read_keys(const JsonbValue *value, SyncOptions *result)
 			read_text(getIthJsonbValueFromContainer(value->val.binary.data, i), "key");
 }
 
+static bool
+read_bool(const JsonbValue *value, const char *name, bool otherwise)
+{
+	if (value == NULL)
+		return otherwise;
+	if (value->type != jbvBool)
+		bad_value(name, "true or false");
+	return value->val.boolean;
+}
+
+/* Of a number its digits. */
+static const char *
+read_overlap(const JsonbValue *value)
+{
+	if (value->type == jbvNumeric)
+		return DatumGetCString(DirectFunctionCall1(numeric_out,
+												   NumericGetDatum(value->val.numeric)));
+	return read_text(value, "overlap");
+}
+
+/* Of syncs that are pulled. */
+static void
+read_pull_options(Jsonb *options, SyncOptions *result)
+{
+	const JsonbValue *value;
+
+	value = find(options, "cursor");
+	result->cursor = value ? read_text(value, "cursor") : NULL;
+	value = find(options, "overlap");
+	result->overlap = value ? read_overlap(value) : NULL;
+	value = find(options, "schedule");
+	result->schedule = value ? read_text(value, "schedule") : NULL;
+	value = find(options, "time_zone");
+	result->time_zone = value ? read_text(value, "time_zone") : "UTC";
+	result->remove = read_bool(find(options, "remove"), "remove", true);
+}
+
 SyncOptions *
 ordflow_sync_options(Jsonb *options, const Sink *sink, const char *mode)
 {
@@ -322,7 +376,7 @@ ordflow_sync_options(Jsonb *options, const Sink *sink, const char *mode)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("options must be a JSON object"));
-	refuse_unknown(options, sink);
+	refuse_unknown(options, sink, mode);
 	result->plain = true;
 	read_columns(find(options, "columns"), result);
 	read_keys(find(options, "key"), result);
@@ -342,10 +396,8 @@ ordflow_sync_options(Jsonb *options, const Sink *sink, const char *mode)
 	result->batch_rows = value ? read_int(value, "batch_rows", 1, BATCH_ROWS_MAX) : BATCH_ROWS_MAX;
 	value = find(options, "rate");
 	result->rate = value ? read_int(value, "rate", 1, RATE_MAX) : 0;
-	value = find(options, "copy");
-	if (value != NULL && value->type != jbvBool)
-		bad_value("copy", "true or false");
-	result->copy = value == NULL || value->val.boolean;
+	result->copy = read_bool(find(options, "copy"), "copy", true);
+	read_pull_options(options, result);
 	read_sink_options(options, sink, result);
 	return result;
 }

@@ -30,6 +30,7 @@
 
 #include "base/json.h"
 #include "sync/internal.h"
+#include "sync/pull.h"
 #include "sync/row.h"
 
 /* A part of a target's name. */
@@ -1183,7 +1184,9 @@ is_told(Relation source, const char *column)
 static void
 require_key_columns(Route *route, RouteShape *shape, Relation source)
 {
-	if (route->sink.shape != SHAPE_EVENT &&
+	bool		pulled = ordflow_is_pulled(route->sync->mode);	/* which knows the whole row */
+
+	if (route->sink.shape != SHAPE_EVENT && !pulled &&
 		source->rd_rel->relreplident == REPLICA_IDENTITY_NOTHING)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_TABLE_DEFINITION),
@@ -1199,7 +1202,7 @@ require_key_columns(Route *route, RouteShape *shape, Relation source)
 		if (i < shape->nparts && shape->parts[i].literal != NULL)
 			continue;
 		from = shape->from[column];
-		if (from >= 0 && (route->sink.shape == SHAPE_EVENT ||
+		if (from >= 0 && (route->sink.shape == SHAPE_EVENT || pulled ||
 						  is_told(source, shape->source->columns[from].name)))
 			continue;
 		ereport(ERROR,

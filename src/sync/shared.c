@@ -43,6 +43,8 @@ startup(void)
 		SpinLockInit(&ordflow_sync_shared->decoders[i].mutex);
 	for (int i = 0; i < SYNC_DELIVERIES_MAX; i++)
 		SpinLockInit(&ordflow_sync_shared->deliveries[i].mutex);
+	for (int i = 0; i < SYNC_PULLS_MAX; i++)
+		SpinLockInit(&ordflow_sync_shared->pulls[i].mutex);
 }
 
 /*

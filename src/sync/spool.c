@@ -8,9 +8,9 @@
  * rule the bytes never leave the page cache.
  *
  * After a crash of the server the last segment may end anywhere, or with garbage: every record has
- * a checksum, and what comes after the last whole transaction is cut off.  A segment whose successor
- * was begun has been flushed; the successor itself may have no more than a part of its header, and
- * then is as good as not there.  The decoder never goes on in a segment that it finds.
+ * a checksum, and what comes after the last whole transaction is cut off.  A segment whose
+ * successor was begun has been flushed; the successor itself may have no more than a part of its
+ * header, and then is as good as not there.  The decoder never goes on in a segment that it finds.
  */
 #include "postgres.h"
 

@@ -26,6 +26,7 @@
 #include "base/json.h"
 #include "server/server.h"
 #include "sync/internal.h"
+#include "sync/pull.h"
 #include "sync/row.h"
 
 PG_FUNCTION_INFO_V1(ordflow_delivery_figures);
@@ -133,8 +134,8 @@ ordflow_sync_figures(PG_FUNCTION_ARGS)
 /* ---- the sync by its name ---- */
 
 /* For its role's members, in the caller's memory. */
-static SyncDefinition *
-find_sync(FunctionCallInfo fcinfo)
+SyncDefinition *
+ordflow_sync_of_caller(FunctionCallInfo fcinfo)
 {
 	MemoryContext context = CurrentMemoryContext;
 	char	   *name = ordflow_arg_text(fcinfo, 0, "name");
@@ -259,7 +260,14 @@ ordflow_wait_for_sync(PG_FUNCTION_ARGS)
 				errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
 				errmsg("wait_for_sync() cannot be called in a transaction that has written"),
 				errhint("What it has written is delivered after its commit: wait in a transaction of its own."));
-	sync = find_sync(fcinfo);
+	sync = ordflow_sync_of_caller(fcinfo);
+	if (ordflow_is_pulled(sync->mode))
+		ereport(ERROR,
+				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				errmsg("sync \"%s\" is of mode %s, which does not follow the WAL", sync->name,
+					   sync->mode),
+				errhint("SELECT ordflow.run_sync(%s) pulls now, and returns when all is there.",
+						quote_literal_cstr(sync->name)));
 	if (strcmp(sync->mode, "cdc") != 0)
 		PG_RETURN_BOOL(true);
 	lsn = before_page_header(PG_GETARG_LSN(1));
@@ -279,7 +287,7 @@ ordflow_wait_for_sync(PG_FUNCTION_ARGS)
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 		if (read_again)
-			sync = find_sync(fcinfo);
+			sync = ordflow_sync_of_caller(fcinfo);
 	}
 	PG_RETURN_BOOL(true);
 }
@@ -320,6 +328,7 @@ check_definition(ReturnSetInfo *result, SyncDefinition *sync)
 {
 	const Sink *sink = NULL;
 	ModuleConfig *config = NULL;
+	Route	   *route;
 
 	if (sync->server != NULL)
 	{
@@ -330,15 +339,18 @@ check_definition(ReturnSetInfo *result, SyncDefinition *sync)
 		put_problem(result, "error", psprintf("role \"%s\" may not read the source", sync->role),
 					psprintf("GRANT SELECT ON %s TO %s;", get_rel_name(sync->source),
 							 quote_identifier(sync->role)));
-	ordflow_route_check(ordflow_route_make(sync, sink, CurrentMemoryContext));
+	route = ordflow_route_make(sync, sink, CurrentMemoryContext);
+	if (ordflow_is_pulled(sync->mode))
+		ordflow_pull_check_sync(sync, route->options);
+	ordflow_route_check(route);
 	if (sink != NULL)
 		check_server(result, sync, sink, config);
 }
 
 static void
-check_settings(ReturnSetInfo *result)
+check_settings(ReturnSetInfo *result, const SyncDefinition *sync)
 {
-	if (wal_level < WAL_LEVEL_LOGICAL)
+	if (wal_level < WAL_LEVEL_LOGICAL && !ordflow_is_pulled(sync->mode))
 		put_problem(result, "error", "wal_level is not logical",
 					"ALTER SYSTEM SET wal_level = logical;   -- then restart the server");
 	if (!ordflow_activation_is_on(DUTY_SYNC))
@@ -359,9 +371,9 @@ ordflow_check_sync(PG_FUNCTION_ARGS)
 
 	ordflow_require_preload();
 	InitMaterializedSRF(fcinfo, 0);
-	sync = find_sync(fcinfo);
-	check_settings(result);
-	if (strcmp(sync->mode, "cdc") != 0)
+	sync = ordflow_sync_of_caller(fcinfo);
+	check_settings(result, sync);
+	if (strcmp(sync->mode, "dual_write") == 0)
 		return (Datum) 0;
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(context);
@@ -494,7 +506,7 @@ ordflow_preview_sync(PG_FUNCTION_ARGS)
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("max_rows must be from 1 to %d", PREVIEW_MAX));
 	InitMaterializedSRF(fcinfo, 0);
-	sync = find_sync(fcinfo);
+	sync = ordflow_sync_of_caller(fcinfo);
 	if (sync->server != NULL)
 	{
 		ModuleConfig *config = ordflow_server_config(sync->server,

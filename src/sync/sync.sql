@@ -17,7 +17,7 @@ CREATE TABLE ordflow.syncs (
 );
 COMMENT ON TABLE ordflow.syncs IS
 'Which table goes where. Written by create_sync(), alter_sync(), pause_sync(), resume_sync() and drop_sync(); see ordflow.sync_status for how it goes. The decoder follows this table through the WAL as it follows the sources.';
-COMMENT ON COLUMN ordflow.syncs.source IS 'The table, as schema.table; of a partitioned one all its partitions. One that is renamed is followed: see sync_starts.';
+COMMENT ON COLUMN ordflow.syncs.source IS 'The table or view, as schema.table; of a partitioned one all its partitions. One that is renamed is followed: see sync_starts.';
 COMMENT ON COLUMN ordflow.syncs.server IS 'As in CREATE SERVER; NULL: the target is a table of this database.';
 COMMENT ON COLUMN ordflow.syncs.problem IS 'Why it was paused, where nobody asked for it: the target or an expression no longer fits the source.';
 COMMENT ON COLUMN ordflow.syncs.role IS 'Who made it: its expressions, its table target and its user mapping are that role''s.';
@@ -98,6 +98,48 @@ COMMENT ON TABLE ordflow.sync_copy_places IS
 'How far a copy has come in each table that rows of the source lie in: what is before place is at the target, the blocks before until are being sent. Never dumped.';
 COMMENT ON COLUMN ordflow.sync_copy_places.place IS 'A block and the number of a row in it: block * 65536 + number.';
 COMMENT ON COLUMN ordflow.sync_copy_places.relfilenode IS 'The file that blocks are of; where the table is rewritten, the copy begins again.';
+CREATE TABLE ordflow.sync_pulls (
+    sync_id     bigint NOT NULL,
+    server      text COLLATE "C",
+    role        text COLLATE "C" NOT NULL,
+    token       uuid NOT NULL DEFAULT pg_catalog.gen_random_uuid(),
+    generation  bigint NOT NULL DEFAULT 1,
+    pull        bigint NOT NULL DEFAULT 0,
+    state       text COLLATE "C" NOT NULL DEFAULT 'idle',
+    cluster     text COLLATE "C",
+    bound       text COLLATE "C",
+    until       text COLLATE "C",
+    sent        text COLLATE "C",
+    after       text[],
+    next        text COLLATE "C",
+    next_after  text[],
+    rows        bigint NOT NULL DEFAULT 0,
+    removed     bigint NOT NULL DEFAULT 0,
+    errors      bigint NOT NULL DEFAULT 0,
+    failures    bigint NOT NULL DEFAULT 0,
+    started_at  timestamptz,
+    finished_at timestamptz,
+    next_at     timestamptz,
+    retry_at    timestamptz,
+    problem     text,
+    CONSTRAINT sync_pulls_pkey PRIMARY KEY (sync_id)
+) WITH (fillfactor = 50);
+COMMENT ON TABLE ordflow.sync_pulls IS
+'What each sync of the modes scheduled and full has pulled. A row whose sync was dropped stays until what was kept at the server is cleared.';
+COMMENT ON COLUMN ordflow.sync_pulls.role IS 'As of the sync: whose user mapping clears what is at the server when that is dropped.';
+COMMENT ON COLUMN ordflow.sync_pulls.token IS 'Part of the names of what is kept at the target.';
+COMMENT ON COLUMN ordflow.sync_pulls.generation IS 'Rises when everything is sent again, as the target does not stand where it was left.';
+COMMENT ON COLUMN ordflow.sync_pulls.pull IS 'The number of the last attempt, which is the LSN of positions at the target.';
+COMMENT ON COLUMN ordflow.sync_pulls.state IS 'idle; waiting (for transactions that may have written the source), pulling; failed: tried again at retry_at.';
+COMMENT ON COLUMN ordflow.sync_pulls.cluster IS 'Where the bound means something: of a cursor of transactions'' numbers.';
+COMMENT ON COLUMN ordflow.sync_pulls.bound IS 'The cursor up to which everything is at the target.';
+COMMENT ON COLUMN ordflow.sync_pulls.until IS 'Up to which the pull goes that is not finished.';
+COMMENT ON COLUMN ordflow.sync_pulls.sent IS 'The position at the target with all rows up to the one in after: its cursor and key.';
+COMMENT ON COLUMN ordflow.sync_pulls.after IS 'Cursor and key of the last row that is at the target, of the pull that is not finished.';
+COMMENT ON COLUMN ordflow.sync_pulls.retry_at IS 'When a pull that failed is tried again; NULL: at once.';
+COMMENT ON COLUMN ordflow.sync_pulls.next IS 'The position with all rows up to next_after, which may be there already.';
+COMMENT ON COLUMN ordflow.sync_pulls.rows IS 'Sent by the last pull, or so far by the one that is not finished; of a full copy removed tells what was deleted at the target.';
+SELECT pg_catalog.pg_extension_config_dump('ordflow.sync_pulls', '');
 
 CREATE TABLE ordflow.sync_letters (
     letter_id  bigint GENERATED ALWAYS AS IDENTITY,
@@ -140,8 +182,8 @@ CREATE FUNCTION ordflow.create_sync(name text, source regclass, server name DEFA
 RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'ordflow_create_sync';
 COMMENT ON FUNCTION ordflow.create_sync(text, regclass, name, text, text, jsonb) IS
-'Keeps a target in step with a table. server: of CREATE SERVER, or NULL for a table of this database; target: its name there, in which {column} stands for the row''s text and {{ for a brace. mode: cdc (changes from the WAL, sent after commit) or dual_write (a table, written in the same transaction).
-options: columns (a list of names, or an object of target column: SQL expression over the source''s columns), filter (SQL), key (a list of target columns; default the primary key), format (json, debezium, canal, maxwell; of streams), on_error (park, skip, stop), on_truncate (apply, ignore, stop), batch_rows (1 to 1000), rate (rows a second), copy (false: begins with the present; else with the rows that are there, see ordflow.sync_progress), and those of the target. The caller must own the source or be a member of its owner''s role, or have SELECT on it; it runs as the caller. Blocks writers of the source until commit.
+'Keeps a target in step with a table. server: of CREATE SERVER, or NULL for a table of this database; target: its name there, in which {column} stands for the row''s text and {{ for a brace. mode: cdc (changes from the WAL, sent after commit), scheduled (new and changed rows by a cursor column), full (all rows; what the source has no more is removed), both of these pulled by a schedule or run_sync(), or dual_write (a table, written in the same transaction).
+options: columns (a list of names, or an object of target column: SQL expression over the source''s columns), filter (SQL), key (a list of target columns; default the primary key), format (json, debezium, canal, maxwell; of streams), on_error (park, skip, stop), on_truncate (apply, ignore, stop), batch_rows (1 to 1000), rate (rows a second), copy (false: begins with the present; else with the rows that are there, see ordflow.sync_progress); of scheduled cursor (a column) and overlap (an interval or number); of scheduled and full schedule (of cron, or ''10 seconds'') and time_zone; of full remove (false: nothing is); and those of the target. The caller must own the source or be a member of its owner''s role, or have SELECT on it; it runs as the caller. Mode cdc blocks writers of the source until commit.
 Raises 0A000, 22023 (options, with the valid names in the hint), 42501, 42703 for an unknown column, 42710 where the name is taken, 42P16 for a source without a key where one is needed, 55000 where wal_level or slots do not suffice, OF004, OF007, OF008, OF011.';
 
 CREATE FUNCTION ordflow.drop_sync(name text)
@@ -180,6 +222,12 @@ AS 'MODULE_PATHNAME', 'ordflow_replay_dead_letters';
 COMMENT ON FUNCTION ordflow.replay_dead_letters(text) IS
 'Has the dead letters of the sync, and what queues behind them, sent again in order; returns how many there are. What is refused again is a dead letter again. Raises OF004, 42501.';
 
+CREATE FUNCTION ordflow.run_sync(name text)
+RETURNS bigint LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'ordflow_run_sync';
+COMMENT ON FUNCTION ordflow.run_sync(text) IS
+'Pulls a sync of mode scheduled, or copies one of mode full, now; returns how many rows were sent when they are durable at the target. What committed before this transaction began is among them. To be called by any scheduler; waits for as long as it takes (see statement_timeout), and when it is cancelled the pull goes on. Raises 0A000 for other modes, 25001 in a transaction that has written, 55000 where the sync is paused or no worker acts here, OF004, OF007 when it failed: it is tried again by itself, 42501.';
+
 CREATE FUNCTION ordflow.emit(server name, topic text, key text, payload jsonb)
 RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'ordflow_emit';
@@ -190,7 +238,7 @@ CREATE FUNCTION ordflow.wait_for_sync(name text, lsn pg_lsn DEFAULT pg_catalog.p
 RETURNS boolean LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'ordflow_wait_for_sync';
 COMMENT ON FUNCTION ordflow.wait_for_sync(text, pg_lsn, interval) IS
-'Waits until all that committed before that place in the WAL is durable at the target: true, or false when time is up (at most 60 s). Holds the statement''s snapshot meanwhile. Raises 25001 in a transaction that has written, OF004, 22023, 22004, 42501.';
+'Waits until all that committed before that place in the WAL is durable at the target: true, or false when time is up (at most 60 s). Holds the statement''s snapshot meanwhile. Raises 0A000 for the modes scheduled and full, 25001 in a transaction that has written, OF004, 22023, 22004, 42501.';
 
 CREATE FUNCTION ordflow.check_sync(name text)
 RETURNS TABLE (severity text, problem text, fix text)
@@ -219,9 +267,10 @@ COMMENT ON FUNCTION ordflow.sync_figures(bigint) IS 'How many items of a sync we
 
 CREATE VIEW ordflow.sync_status AS
 SELECT s.name, s.source, s.server, s.target, s.mode, s.role,
-       CASE WHEN NOT ordflow.is_active('sync') AND s.mode = 'cdc' THEN 'inactive'
-            WHEN s.mode <> 'cdc' THEN 'streaming'
+       CASE WHEN NOT ordflow.is_active('sync') AND s.mode <> 'dual_write' THEN 'inactive'
+            WHEN s.mode = 'dual_write' THEN 'streaming'
             WHEN s.paused THEN 'paused'
+            WHEN s.mode <> 'cdc' THEN coalesce(p.state COLLATE "default", 'idle')
             WHEN d.stopped THEN 'gap'
             WHEN f.state = 'streaming' AND c.phase IS NOT NULL THEN 'copying'
             ELSE coalesce(f.state, 'creating') END AS state,
@@ -229,9 +278,12 @@ SELECT s.name, s.source, s.server, s.target, s.mode, s.role,
        f.decoded, f.sent, f.durable,
        CASE WHEN f.durable IS NOT NULL AND NOT pg_catalog.pg_is_in_recovery()
             THEN greatest(pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_insert_lsn(), f.durable), 0)::bigint END AS lag_bytes,
-       f.lag_seconds, g.rows, f.errors, l.dead AS dead_letters, l.waiting, f.retry_at, coalesce(s.problem, d.problem, f.problem) AS problem
+       f.lag_seconds, g.rows, coalesce(f.errors, p.errors) AS errors, l.dead AS dead_letters, l.waiting,
+       coalesce(f.retry_at, p.retry_at) AS retry_at, coalesce(s.problem, d.problem, f.problem, p.problem) AS problem,
+       p.finished_at AS last_run, p.next_at AS next_run
 FROM ordflow.syncs s
 LEFT JOIN ordflow.sync_deliveries d ON d.server IS NOT DISTINCT FROM s.server AND d.role = s.role AND s.mode = 'cdc'
+LEFT JOIN ordflow.sync_pulls p ON p.sync_id = s.sync_id
 LEFT JOIN ordflow.delivery_figures() f ON f.delivery_id = d.delivery_id
 LEFT JOIN ordflow.sync_copies c ON c.sync_id = s.sync_id AND c.phase <> 'done'
 CROSS JOIN LATERAL ordflow.sync_figures(s.sync_id) g
@@ -239,8 +291,8 @@ CROSS JOIN LATERAL (SELECT count(*) FILTER (WHERE l.state IN ('dead', 'parked'))
                            count(*) FILTER (WHERE l.state IN ('waiting', 'replay')) AS waiting
                     FROM ordflow.sync_letters l WHERE l.sync_id = s.sync_id) l;
 COMMENT ON VIEW ordflow.sync_status IS
-'How each sync stands. state: creating (the slot, which waits for transactions that are writing: the sync begins when it is there; see ordflow.workers), starting, copying (the rows that are there, beside the stream: see ordflow.sync_progress), streaming, retrying (see problem and retry_at), misconfigured (a person must act: see problem), paused, gap (stopped: see problem), inactive (of this database: see ordflow.activate()).
-The ladder of places in the WAL: written, decoded (read and put into the spool), sent, durable (at the target, in its own sense). lag_bytes: WAL behind durable, of all tables; lag_seconds: since the commit of the first change that is not durable, 0 when there is none. rows: since the server was started. problem tells what ails it.';
+'How each sync stands. state: creating (the slot, which waits for transactions that are writing: the sync begins when it is there; see ordflow.workers), starting, copying (the rows that are there, beside the stream: see ordflow.sync_progress), streaming, retrying (see problem and retry_at), misconfigured (a person must act: see problem), paused, gap (stopped: see problem), inactive (of this database: see ordflow.activate()). Of the modes scheduled and full: idle, waiting (for transactions that may have written the source), pulling, failed (see problem and retry_at; tried again), paused, inactive.
+The ladder of places in the WAL: written, decoded (read and put into the spool), sent, durable (at the target, in its own sense). lag_bytes: WAL behind durable, of all tables; lag_seconds: since the commit of the first change that is not durable, 0 when there is none. rows: since the server was started. last_run, next_run: when the last pull ended, and when the schedule has the next; see ordflow.sync_pulls. problem tells what ails it.';
 
 CREATE VIEW ordflow.sync_progress AS
 SELECT s.name, s.source, c.phase, c.filter, p.tables, p.tables_done, p.rows, p.bytes,

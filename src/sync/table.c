@@ -19,6 +19,7 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/regproc.h"
+#include "utils/syscache.h"
 #include "utils/rls.h"
 #include "utils/varlena.h"
 
@@ -300,12 +301,27 @@ delete(Route *route, TableTarget *table, const SinkItem *item)
 
 /*
  * What is deferred to the commit runs as the extension's owner, so PostgreSQL refuses to defer
- * anything in a restricted operation.  A role that may act as the owner needs no restriction.
+ * anything in a restricted operation.  A role that may act as the owner needs no restriction, where
+ * the table, and so its triggers, is of such a one too.
  */
 static bool
 is_trusted(const Route *route)
 {
-	return has_privs_of_role(route->role, ordflow_owner());
+	List	   *names;
+	Oid			relid;
+	HeapTuple	tuple;
+	Oid			owner;
+
+	if (route->sync->target == NULL || !has_privs_of_role(route->role, ordflow_owner()))
+		return false;
+	names = ordflow_qualified_names(route->sync->target);
+	relid = RangeVarGetRelid(makeRangeVarFromNameList(names), NoLock, true);
+	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	return has_privs_of_role(owner, ordflow_owner());
 }
 
 /* For others all is checked at once. */
@@ -339,6 +355,25 @@ ordflow_table_apply(Route *route, const SinkItem *item)
 		put(route, table, item);
 	SPI_finish();
 	ordflow_role_leave(saved);
+}
+
+char *
+ordflow_table_name(Route *route)
+{
+	return get_target(route)->name;
+}
+
+int
+ordflow_table_keys(Route *route, char ***keys, Oid **types)
+{
+	TableTarget *table = get_target(route);
+	int32		typmod;
+
+	*keys = table->keys;
+	*types = palloc((table->nkeys + 1) * sizeof(Oid));
+	for (int i = 0; i < table->nkeys; i++)
+		(*types)[i] = column_type(table, table->keys[i], &typmod);
+	return table->nkeys;
 }
 
 /* ---- checks ---- */

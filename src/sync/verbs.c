@@ -27,11 +27,13 @@
 #include "utils/pg_lsn.h"
 #include "utils/regproc.h"
 #include "utils/rel.h"
+#include "pgtime.h"
 
 #include "base/json.h"
 #include "server/server.h"
 #include "sync/dual_write.h"
 #include "sync/internal.h"
+#include "sync/pull.h"
 #include "sync/sync.h"
 
 PG_FUNCTION_INFO_V1(ordflow_create_sync);
@@ -135,6 +137,7 @@ ordflow_sync_init(void)
 	ordflow_sync_duty_init();
 	ordflow_decoder_init();
 	ordflow_delivery_init();
+	ordflow_puller_init();
 }
 
 RoleSwitch
@@ -197,7 +200,21 @@ require_slot(void)
 						max_replication_slots + 5));
 }
 
-/* The decoder reads past privileges: so the caller must be allowed to read every row. */
+/* A materialized view's rows come late: not by a cursor. */
+static bool
+is_source(char kind, const char *mode)
+{
+	if (kind == RELKIND_RELATION || kind == RELKIND_PARTITIONED_TABLE)
+		return true;
+	if (kind == RELKIND_MATVIEW)
+		return strcmp(mode, PULL_FULL) == 0;
+	return ordflow_is_pulled(mode) && (kind == RELKIND_VIEW || kind == RELKIND_FOREIGN_TABLE);
+}
+
+/*
+ * The decoder reads past privileges: so the caller must be allowed to read every row.  What is
+ * pulled is read by his own queries.
+ */
 static void
 require_source(Oid source, const char *mode)
 {
@@ -209,11 +226,11 @@ require_source(Oid source, const char *mode)
 				errcode(ERRCODE_UNDEFINED_TABLE),
 				errmsg("relation with OID %u does not exist", source));
 	rel = relation_open(source, AccessShareLock);
-	if (kind != RELKIND_RELATION && kind != RELKIND_PARTITIONED_TABLE)
+	if (!is_source(kind, mode))
 		ereport(ERROR,
 				errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				errmsg("\"%s\" is no table", RelationGetRelationName(rel)),
-				errhint("A view or foreign table can be the source of the modes full and scheduled."));
+				errhint("A view or foreign table can be the source of the modes full and scheduled, a materialized view of full."));
 	if (strcmp(mode, "cdc") == 0 &&
 		(rel->rd_rel->relpersistence != RELPERSISTENCE_PERMANENT || IsCatalogRelation(rel)))
 		ereport(ERROR,
@@ -222,7 +239,7 @@ require_source(Oid source, const char *mode)
 				errdetail("It is temporary, unlogged, or a system catalog."));
 	if (pg_class_aclcheck(source, GetUserId(), ACL_SELECT) != ACLCHECK_OK)
 		aclcheck_error(ACLCHECK_NO_PRIV, get_relkind_objtype(kind), RelationGetRelationName(rel));
-	if (rel->rd_rel->relrowsecurity &&
+	if (rel->rd_rel->relrowsecurity && !ordflow_is_pulled(mode) &&
 		!object_ownercheck(RelationRelationId, source, GetUserId()) &&
 		!has_bypassrls_privilege(GetUserId()))
 		ereport(ERROR,
@@ -236,21 +253,15 @@ require_source(Oid source, const char *mode)
 static void
 refuse_mode(const char *mode)
 {
-	static const char *const later[] = {"full", "scheduled", "emit"};
-
-	for (int i = 0; i < lengthof(later); i++)
-		if (strcmp(mode, later[i]) == 0)
-			ereport(ERROR,
-					errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-					errmsg("mode \"%s\" is not there yet", mode),
-					strcmp(mode, "emit") == 0 ?
-					errhint("Messages are sent by SELECT ordflow.emit(server, topic, key, "
-								"payload).") :
-					errhint("The modes are cdc and dual_write."));
+	if (strcmp(mode, "emit") == 0)
+		ereport(ERROR,
+				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				errmsg("mode \"%s\" is none of syncs", mode),
+				errhint("Messages are sent by SELECT ordflow.emit(server, topic, key, payload)."));
 	ereport(ERROR,
 			errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			errmsg("there is no mode \"%s\"", mode),
-			errhint("The modes are cdc and dual_write."));
+			errhint("The modes are cdc, scheduled, full and dual_write."));
 }
 
 /* The sink of the server, its module loaded; NULL for tables.  As the caller. */
@@ -278,7 +289,7 @@ sink_of(const char *server)
  */
 static Statement leads_back = {
 	.sql = "WITH RECURSIVE reached (relid, cdc) AS (SELECT $1, $3 UNION "
-	"SELECT pg_catalog.to_regclass(s.target)::pg_catalog.oid, r.cdc OR s.mode = 'cdc' "
+	"SELECT pg_catalog.to_regclass(s.target)::pg_catalog.oid, r.cdc OR s.mode <> 'dual_write' "
 	"FROM ordflow.syncs s JOIN ordflow.sync_starts b USING (sync_id), reached r "
 	"WHERE s.server IS NULL AND b.relid = r.relid) "
 	"SELECT EXISTS (SELECT FROM reached WHERE relid = $2 AND cdc)",
@@ -297,7 +308,7 @@ refuse_circle(const SyncDefinition *sync)
 
 	values[0] = ObjectIdGetDatum(RangeVarGetRelid(makeRangeVarFromNameList(names), NoLock, false));
 	values[1] = ObjectIdGetDatum(sync->source);
-	values[2] = BoolGetDatum(strcmp(sync->mode, "cdc") == 0);
+	values[2] = BoolGetDatum(strcmp(sync->mode, "dual_write") != 0);
 	saved = ordflow_sync_connect();
 	ordflow_execute(&leads_back, values, NULL);
 	circle = DatumGetBool(ordflow_result(0, 1, &isnull));
@@ -443,6 +454,56 @@ create_cdc(SyncDefinition *sync)
 	ordflow_worker_wake(DUTY_SYNC, DT_NOBEGIN);
 }
 
+static Statement add_time_zone = {
+	.sql = "SELECT pg_catalog.jsonb_build_object('time_zone', $2) OPERATOR(pg_catalog.||) $1",
+	.nargs = 2,
+	.argtypes = {JSONBOID, TEXTOID}
+};
+
+/* The schedule's, and that of a cursor without one, is the caller's unless the options name one. */
+static Jsonb *
+with_time_zone(Jsonb *options)
+{
+	MemoryContext context = CurrentMemoryContext;
+	Datum		values[2] = {JsonbPGetDatum(options)};
+	bool		isnull;
+	Jsonb	   *merged;
+	RoleSwitch	saved;
+
+	values[1] = CStringGetTextDatum(pg_get_timezone_name(session_timezone));
+	saved = ordflow_sync_connect();
+	ordflow_execute(&add_time_zone, values, NULL);
+	MemoryContextSwitchTo(context);
+	merged = DatumGetJsonbPCopy(ordflow_result(0, 1, &isnull));
+	ordflow_sync_disconnect(saved);
+	MemoryContextSwitchTo(context);
+	return merged;
+}
+
+static void
+create_pulled(SyncDefinition *sync)
+{
+	const Sink *sink = sink_of(sync->server);
+	Route	   *route;
+	RoleSwitch	saved;
+
+	if (sync->server == NULL)
+	{
+		sync->target = qualified_target(sync->target);
+		refuse_circle(sync);
+	}
+	route = ordflow_route_make(sync, sink, CurrentMemoryContext);
+	sync->options = with_time_zone(sync->options);
+	ordflow_pull_check_sync(sync, route->options);
+	ordflow_route_check(route);
+	write_sync(sync);
+	saved = ordflow_sync_connect();
+	ordflow_pull_created(sync, ordflow_sync_options(sync->options, sink, sync->mode));
+	ordflow_sync_disconnect(saved);
+	ordflow_worker_activate(DUTY_SYNC);
+	ordflow_worker_wake(DUTY_SYNC, DT_NOBEGIN);
+}
+
 static void
 create_dual_write(SyncDefinition *sync)
 {
@@ -491,6 +552,8 @@ ordflow_create_sync(PG_FUNCTION_ARGS)
 		create_cdc(&sync);
 	else if (strcmp(sync.mode, "dual_write") == 0)
 		create_dual_write(&sync);
+	else if (ordflow_is_pulled(sync.mode))
+		create_pulled(&sync);
 	else
 		refuse_mode(sync.mode);
 	PG_RETURN_VOID();
@@ -539,6 +602,8 @@ ordflow_drop_sync(PG_FUNCTION_ARGS)
 	if (strcmp(sync->mode, "dual_write") == 0 && get_rel_name(sync->source) != NULL)
 		ordflow_dual_write_drop(sync->name, sync->source);
 	id = Int64GetDatum(sync->sync_id);
+	if (ordflow_is_pulled(sync->mode))
+		ordflow_pull_dropped(sync);
 	ordflow_execute(&delete_sync, &id, NULL);
 	ordflow_sync_disconnect(saved);
 	tell_workers();
@@ -572,11 +637,26 @@ alter_dual_write(SyncDefinition *sync)
 	ordflow_dual_write_create(&spec);
 }
 
+/* Another cursor begins anew. */
+static void
+alter_pulled(SyncDefinition *sync, Jsonb *before)
+{
+	const Sink *sink = sink_of(sync->server);
+	SyncOptions *old = ordflow_sync_options(before, sink, sync->mode);
+	Route	   *route = ordflow_route_make(sync, sink, CurrentMemoryContext);
+
+	ordflow_pull_check_sync(sync, route->options);
+	ordflow_route_check(route);
+	ordflow_pull_altered(sync, route->options, old->cursor != NULL &&
+						 strcmp(old->cursor, route->options->cursor) != 0);
+}
+
 Datum
 ordflow_alter_sync(PG_FUNCTION_ARGS)
 {
 	char	   *name = ordflow_arg_text(fcinfo, 0, "name");
 	SyncDefinition *sync;
+	Jsonb	   *before;
 	Datum		values[2];
 	RoleSwitch	saved;
 
@@ -588,12 +668,15 @@ ordflow_alter_sync(PG_FUNCTION_ARGS)
 				errmsg("options must be a JSON object"));
 	saved = ordflow_sync_connect();
 	sync = find_own(name);
-	sync->options = merged(sync->options, PG_GETARG_JSONB_P(1));
+	before = sync->options;
+	sync->options = merged(before, PG_GETARG_JSONB_P(1));
 	values[0] = Int64GetDatum(sync->sync_id);
 	values[1] = JsonbPGetDatum(sync->options);
 	ordflow_execute(&set_options, values, NULL);
 	if (strcmp(sync->mode, "dual_write") == 0)
 		alter_dual_write(sync);
+	else if (ordflow_is_pulled(sync->mode))
+		alter_pulled(sync, before);
 	else
 		ordflow_route_check(ordflow_route_make(sync, sink_of(sync->server),
 											   CurrentMemoryContext));
@@ -613,7 +696,7 @@ set_pause(FunctionCallInfo fcinfo, const char *what, bool paused)
 	begin_verb(what);
 	saved = ordflow_sync_connect();
 	sync = find_own(name);
-	if (strcmp(sync->mode, "cdc") != 0)
+	if (strcmp(sync->mode, "dual_write") == 0)
 		ereport(ERROR,
 				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				errmsg("sync \"%s\" is of mode %s, which cannot be paused", name, sync->mode),
@@ -621,7 +704,7 @@ set_pause(FunctionCallInfo fcinfo, const char *what, bool paused)
 	values[0] = Int64GetDatum(sync->sync_id);
 	values[1] = BoolGetDatum(paused);
 	ordflow_execute(&set_paused, values, NULL);
-	if (!paused)
+	if (!paused && !ordflow_is_pulled(sync->mode))
 	{
 		values[0] = Int64GetDatum(sync->delivery_id);
 		ordflow_execute(&go_on, values, NULL);

@@ -27,6 +27,7 @@
 #include "utils/timestamp.h"
 
 #include "base/base.h"
+#include "base/crontab.h"
 #include "base/json.h"
 #include "task/task.h"
 
@@ -755,31 +756,7 @@ extern AloneResult ordflow_suspect_alone_begin(void);
 extern void ordflow_suspect_alone_end(void);
 extern bool ordflow_suspect_others_wait(void);	/* a worker is to run nothing now */
 
-/* ---- schedules: crontab.c, schedule.c ---- */
-
-typedef struct Crontab
-{
-	bool		interval;		/* every so many seconds, from midnight 2000-01-01 UTC on */
-	int			seconds;
-	uint64		second;			/* bit i: i is in the list */
-	uint64		minute;
-	uint32		hour;
-	uint32		day;			/* bit 0: the last of the month */
-	uint32		month;
-	uint32		weekday;		/* 0 = Sunday */
-	bool		any_hour;
-	bool		any_day;
-	bool		any_weekday;
-} Crontab;
-
-extern bool ordflow_crontab_parse(const char *text, Crontab *crontab, Problem *problem);
-
-/* The first time after another; DT_NOEND: none within 9 years. */
-extern TimestampTz ordflow_crontab_next(const Crontab *crontab, struct pg_tz *zone,
-										TimestampTz after);
-
-/* A time zone by name; NULL: there is none. */
-extern struct pg_tz *ordflow_crontab_zone(const char *name);
+/* ---- schedules: schedule.c ---- */
 
 /* A step of the duty; when to come again. */
 extern TimestampTz ordflow_schedules_step(TimestampTz now, bool afresh);

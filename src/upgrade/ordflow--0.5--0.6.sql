@@ -41,7 +41,7 @@ CREATE FUNCTION ordflow.script_options(options text[], catalog oid)
 RETURNS void LANGUAGE c SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'ordflow_server_validator';
 COMMENT ON FUNCTION ordflow.script_options(text[], oid) IS
-'Validator of the wrapper ordflow_script: raises HV00D for an unknown option, 22023 for a bad value, 42501 for a path named by a role that is no member of pg_read_server_files and pg_write_server_files.';
+'Validator of the wrapper ordflow_script: raises HV00D for an unknown option, 22023 for a bad value, 42501 for a path named by a role that is no member of pg_read_server_files.';
 
 CREATE FOREIGN DATA WRAPPER ordflow_script NO HANDLER VALIDATOR ordflow.script_options;
 COMMENT ON FOREIGN DATA WRAPPER ordflow_script IS
@@ -126,7 +126,7 @@ CREATE TABLE ordflow.sync_letters (
 );
 COMMENT ON TABLE ordflow.sync_letters IS
 'Changes that were not sent. state: dead (the target, an expression or a limit refused it), parked (a later change of a key that has a dead one), waiting (the sync is paused), replay (asked for by replay_dead_letters() or resume_sync(), sent again in the order of letter_id).';
-COMMENT ON COLUMN ordflow.sync_letters.item IS 'What is to be sent: op, target, key, and fields or body; to: the position of the target behind it, while it is sent again.';
+COMMENT ON COLUMN ordflow.sync_letters.item IS 'What is to be sent: op, target, key, and fields or body.';
 SELECT pg_catalog.pg_extension_config_dump('ordflow.sync_letters', '');
 SELECT pg_catalog.pg_extension_config_dump('ordflow.sync_letters_letter_id_seq', '');
 

@@ -110,8 +110,9 @@ typedef enum CompanionRole
 	COMPANION_DRIVER,			/* of timers; the name is that of the setting: redis(cache) */
 	COMPANION_POOL,				/* runs tasks; the name is its role's, and a number */
 	COMPANION_DECODER,			/* reads the WAL for syncs */
-	COMPANION_DELIVERY			/* of syncs; the name begins with its number */
-#define COMPANION_ROLES (COMPANION_DELIVERY + 1)
+	COMPANION_DELIVERY,			/* of syncs; the name begins with its number */
+	COMPANION_PULLER			/* pulls a sync; the name begins with the sync's number */
+#define COMPANION_ROLES (COMPANION_PULLER + 1)
 } CompanionRole;
 
 #define COMPANIONS_MAX		128

@@ -60,5 +60,5 @@ SELECT 'coordinator', pg_catalog.current_database(), NULL, 'inactive', NULL, NUL
 WHERE NOT (ordflow.is_active('timer') OR ordflow.is_active('fold') OR ordflow.is_active('task')
            OR ordflow.is_active('sync'));
 COMMENT ON VIEW ordflow.workers IS
-'The background workers of the server: one launcher, and a coordinator for each database that has work; a database without work has none; drivers of timers, pools that run tasks, and of syncs a decoder and deliveries.
+'The background workers of the server: one launcher, and a coordinator for each database that has work; a database without work has none; drivers of timers, pools that run tasks, and of syncs a decoder, deliveries and pullers.
 state: running, waiting (until next_at, or until a commit brings work), starting, away (a command such as DROP DATABASE keeps it out), no slot (max_worker_processes is used up), failed (started again soon), not running, off, inactive (of this database: see ordflow.activate()). problem and fix say what to do, where something is to be done.';

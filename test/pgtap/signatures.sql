@@ -95,6 +95,7 @@ INSERT INTO promised VALUES
 ('drop_sync', 'name text', 'void'),
 ('pause_sync', 'name text', 'void'),
 ('resume_sync', 'name text', 'void'),
+('run_sync', 'name text', 'bigint'),
 ('replay_dead_letters', 'name text', 'bigint'),
 ('resync', 'name text, filter text DEFAULT NULL::text', 'void'),
 ('emit', 'server name, topic text, key text, payload jsonb', 'void'),

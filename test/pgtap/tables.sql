@@ -12,7 +12,7 @@ SELECT bag_eq($$ SELECT relname::text FROM relations WHERE relkind = 'r' AND NOT
     'activation', 'counter_gate', 'coupon_redemptions', 'coupons', 'effects', 'hold_lines', 'holds', 'machines',
     'object_history', 'outbox', 'order_charges', 'order_history', 'order_lines', 'orders', 'parked', 'parts', 'payments', 'purchase_counts', 'purchase_limits',
     'refund_lines', 'refunds', 'shipment_lines', 'shipments', 'states', 'stock', 'stock_segments',
-    'sync_copies', 'sync_copy_places', 'sync_deliveries', 'sync_letters', 'sync_starts', 'syncs',
+    'sync_copies', 'sync_copy_places', 'sync_deliveries', 'sync_letters', 'sync_pulls', 'sync_starts', 'syncs',
     'task_attempts', 'task_batch_ends', 'task_batches', 'task_grants', 'task_kinds', 'task_progress', 'task_schedules', 'task_segments',
     'task_unique', 'transitions'
 ], 'the tables');
@@ -31,7 +31,8 @@ SELECT columns_are('ordflow', 'tasks', ARRAY['task_id', 'batch_id', 'kind', 'sta
     'payload', 'attempts', 'submitter', 'submitted_at', 'started_at', 'finished_at', 'result', 'sqlstate', 'error', 'pid',
     'lease_until', 'shard', 'shards']);
 SELECT columns_are('ordflow', 'sync_status', ARRAY['name', 'source', 'server', 'target', 'mode', 'role', 'state', 'written', 'decoded',
-    'sent', 'durable', 'lag_bytes', 'lag_seconds', 'rows', 'errors', 'dead_letters', 'waiting', 'retry_at', 'problem']);
+    'sent', 'durable', 'lag_bytes', 'lag_seconds', 'rows', 'errors', 'dead_letters', 'waiting', 'retry_at', 'problem',
+    'last_run', 'next_run']);
 SELECT columns_are('ordflow', 'sync_progress', ARRAY['name', 'source', 'phase', 'filter', 'tables', 'tables_done', 'rows', 'bytes',
     'done', 'rows_per_second', 'time_left', 'started_at', 'finished_at', 'restarts', 'reason'], 'sync_progress');
 SELECT columns_are('ordflow', 'sync_dead_letters', ARRAY['name', 'letter_id', 'state', 'key', 'op', 'target', 'fields', 'body',

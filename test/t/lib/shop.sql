@@ -115,11 +115,13 @@ INSERT INTO ordflow.task_segments (segment, part, opened_at) VALUES (1, 1, now()
 CREATE SCHEMA IF NOT EXISTS shop_sync;
 CREATE TABLE shop_sync.source (id int PRIMARY KEY, name text);
 CREATE TABLE shop_sync.target (id int PRIMARY KEY, name text);
+CREATE TABLE shop_sync.pulled (id int PRIMARY KEY, name text);
 CREATE TABLE shop_sync.beside (id int PRIMARY KEY, name text);
 CREATE SERVER shop_cache FOREIGN DATA WRAPPER ordflow_redis;
 SELECT ordflow.create_sync('shop cdc', 'shop_sync.source', target => 'shop_sync.target', options => '{"copy": false}'),
 	ordflow.create_sync('shop beside', 'shop_sync.source', target => 'shop_sync.beside', mode => 'dual_write'),
 	ordflow.emit('shop_cache', 'orders', '7', '{"paid": true}');
+SELECT ordflow.create_sync('shop pulled', 'shop_sync.source', target => 'shop_sync.pulled', mode => 'scheduled', options => '{"cursor": "id"}');
 INSERT INTO shop_sync.source VALUES (1, 'one');
 INSERT INTO ordflow.sync_copies (sync_id, is_fresh) SELECT sync_id, true FROM ordflow.syncs WHERE name = 'shop cdc';
 INSERT INTO ordflow.sync_copy_places (sync_id, relid, relfilenode, blocks)

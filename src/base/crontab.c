@@ -14,7 +14,8 @@
 #include "utils/builtins.h"
 #include "utils/datetime.h"
 
-#include "task/internal.h"
+#include "base/base.h"
+#include "base/crontab.h"
 
 PG_FUNCTION_INFO_V1(ordflow_next_slot);
 
