@@ -1687,7 +1687,7 @@ save(void)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
-	if (in_source_transaction)
+	if (in_source_transaction || target_open)
 		return;
 	if (sink != NULL && has_position &&
 		(sink_position_compare(&saved, &position) != 0 || nmessages > 0) &&
@@ -1930,7 +1930,7 @@ copy_refused(Route *route, const SinkResult *result)
 
 /* Outside of any transaction; goes_on: the target's transaction does.  False: not now. */
 static bool
-copy_to_sink(Route *route, const SinkPosition *to, bool goes_on, bool was_open)
+copy_to_sink(Route *route, const SinkPosition *to, bool goes_on)
 {
 	SinkBatch	batch = {.n = items.n,.items = items.items,.was_empty = !has_position,
 	.from = position,.to = *to,.goes_on = goes_on,.is_copy = route->copy->is_fresh};
@@ -1945,12 +1945,14 @@ copy_to_sink(Route *route, const SinkPosition *to, bool goes_on, bool was_open)
 		commit();
 		note_letters();
 	}
-	if (items.n > 0 || was_open)
+	if (items.n > 0 || (target_open && !goes_on))
 	{
 		outcome = sink->apply(state, &batch, &result);
 		if (outcome == SINK_DONE && !goes_on && sink->flush != NULL &&
 			!sink->flush(state, &result.error))
 			outcome = SINK_RETRY;
+		if (outcome == SINK_DONE)
+			target_open = goes_on;
 	}
 	else
 		batch.to = position;
@@ -1994,7 +1996,6 @@ copy_round(Route *route)
 {
 	Copy	   *copy = route->copy;
 	bool		whole = sink != NULL && (sink->flags & SINK_TRANSACTIONS) && !one_by_one;
-	bool		open = false;
 	CopyRead	read = COPY_READ_SOME;
 
 	while (read == COPY_READ_SOME && !ordflow_worker_leaving())
@@ -2022,9 +2023,8 @@ copy_round(Route *route)
 			continue;
 		}
 		commit();
-		if (!copy_to_sink(route, &to, whole && read == COPY_READ_SOME, open))
+		if (!copy_to_sink(route, &to, whole && read == COPY_READ_SOME))
 			return true;
-		open = whole && read == COPY_READ_SOME;
 	}
 	if (read != COPY_READ_ALL)
 		return true;
@@ -2314,7 +2314,8 @@ turn(void)
 	any = !round_again && deliver_safely();
 	route = find_copying();
 	if (route != NULL && connected && !look_again && !in_source_transaction && !in_transaction &&
-		(round_again || (!must_meet && (!any || GetCurrentTimestamp() >= copy_at))))
+		(round_again ||
+		 (!must_meet && (!any || (!target_open && GetCurrentTimestamp() >= copy_at)))))
 		any |= copy_safely(route);
 	if (any)
 	{

@@ -41,6 +41,7 @@ keys_of_several();
 unchanged();
 own_columns();
 large_transaction();
+copied();
 altered();
 poisoned();
 misconfigured();
@@ -391,6 +392,27 @@ sub large_transaction
 	answer($node, q(SELECT ordflow.replay_dead_letters('whole')));
 	becomes($node, q(SELECT count(*) FROM ordflow.sync_dead_letters), 0, 'whole: sent again');
 	same('whole', 'replayed');
+	return;
+}
+
+# What is there before, by COPY; again over what is there by then.
+sub copied
+{
+	answer($node, q(CREATE TABLE shop.old (id int PRIMARY KEY, v text, w numeric[]);
+		INSERT INTO shop.old SELECT i, E'a\\tb\\\\' || i, ARRAY[i, NULL]
+			FROM generate_series(1, 25000) AS i;
+		DELETE FROM shop.old WHERE id % 5 = 0));
+	far('SET ROLE shop; CREATE TABLE copy.old (id int PRIMARY KEY, v text, w numeric[])');
+	answer($node, q(SELECT ordflow.create_sync('old', 'shop.old', 'far', 'copy.old')));
+	answer($node, 'UPDATE shop.old SET v = $$changed$$ WHERE id BETWEEN 4000 AND 4999;
+		DELETE FROM shop.old WHERE id BETWEEN 8000 AND 8999');
+	becomes($node, status('old', 'state'), 'streaming', 'old: the copy ends');
+	same('old', 'copied');
+	like(slurp_file($target->logfile), qr/statement: COPY copy\.old/, 'old: by COPY');
+	far('UPDATE copy.old SET v = NULL WHERE id % 3 = 0; DELETE FROM copy.old WHERE id % 7 = 0');
+	answer($node, q(SELECT ordflow.resync('old')));
+	becomes($node, status('old', 'state'), 'streaming', 'old: once more');
+	same('old', 'copied again');
 	return;
 }
 
