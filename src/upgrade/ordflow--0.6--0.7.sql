@@ -23,6 +23,9 @@ FROM (
     HAVING count(DISTINCT p.object) = (SELECT count(*) FROM ordflow.parts o WHERE o.part = p.part)
 ) AS h;
 
+ALTER TABLE ordflow.sync_deliveries ADD COLUMN spooled pg_lsn;
+COMMENT ON COLUMN ordflow.sync_deliveries.spooled IS 'The commit up to which WAL was let go though it was not delivered, as it is in the spool: one that does not reach so far has lost something.';
+
 CREATE TABLE ordflow.sync_copies (
     sync_id     bigint NOT NULL,
     phase       text COLLATE "C" NOT NULL DEFAULT 'waiting',
