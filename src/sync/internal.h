@@ -618,7 +618,7 @@ extern void ordflow_table_compare(Route *route, const SinkItem *items, int n, Si
 
 extern bool ordflow_table_is_generated(Route *route, const char *column);
 
-/* The target's key of an item, or of each row that is there, as text; of several columns an array. */
+/* The target's key of an item, or of each row that is there, as text; of several an array. */
 extern char *ordflow_table_key(Route *route, const SinkItem *item);
 extern void ordflow_table_scan(Route *route, SinkMeet meet, void *context);
 

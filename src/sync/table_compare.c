@@ -190,7 +190,8 @@ put_comparison(StringInfo sql, const char *table, const char *column, int number
 						 cast.data);
 	else
 		appendStringInfo(sql, " AND t.%s::pg_catalog.text COLLATE \"C\" IS NOT DISTINCT FROM "
-						 "(%s)::pg_catalog.text COLLATE \"C\"", quote_identifier(column), cast.data);
+						 "(%s)::pg_catalog.text COLLATE \"C\"", quote_identifier(column),
+						 cast.data);
 }
 
 /* Of items with the same fields: is it there, and is it the same? */

@@ -47,7 +47,8 @@ done_testing();
 sub table
 {
 	my ($name) = @_;
-	answer($node, "CREATE TABLE $name (id int PRIMARY KEY, v int, n numeric, at timestamptz, w text)");
+	answer($node, "CREATE TABLE $name (id int PRIMARY KEY, v int, n numeric, at timestamptz,
+		w text)");
 	answer($node, "INSERT INTO $name SELECT i, i, i / 8.0, now(), 'w' || i
 		FROM generate_series(1, @{[ROWS]}) i");
 	return;
@@ -111,7 +112,8 @@ sub verified_while_written
 	is(answer($node, "SELECT ordflow.wait_for_sync('$name', timeout => '60 s')"), 't',
 		"$name: when nobody writes");
 	is(wrong($name), '', "$name: it is the same");
-	is(answer($node, 'SELECT count(*) FROM ordflow.sync_dead_letters'), 0, "$name: no letter is left");
+	is(answer($node, 'SELECT count(*) FROM ordflow.sync_dead_letters'), 0,
+		"$name: no letter is left");
 	return;
 }
 
@@ -122,8 +124,8 @@ sub in_table { my ($sql, $table) = @_; return $sql =~ s/%1\$s|%s(?= *\n)/$table/
 sub tables
 {
 	table('here');
-	answer($node, q(CREATE TABLE copy.here (id int PRIMARY KEY, v int, n numeric(10,3), at timestamptz,
-			w text);
+	answer($node, q(CREATE TABLE copy.here (id int PRIMARY KEY, v int, n numeric(10,3),
+			at timestamptz, w text);
 		SELECT ordflow.create_sync('here', 'here', target => 'copy.here')));
 	is_done('here');
 	verified_while_written('here', sub { answer($node, in_table($spoil_table, 'copy.here')) },
@@ -146,7 +148,8 @@ sub tables
 sub elsewhere
 {
 	table('far');
-	answer($there, 'CREATE TABLE far (id int PRIMARY KEY, v int, n numeric(10,3), at timestamptz, w text)');
+	answer($there, 'CREATE TABLE far (id int PRIMARY KEY, v int, n numeric(10,3), at timestamptz,
+		w text)');
 	my $port = $there->port;
 	answer($node, "CREATE SERVER there FOREIGN DATA WRAPPER ordflow_postgres
 			OPTIONS (host '127.0.0.1', port '$port', dbname 'postgres', password_required 'off');
