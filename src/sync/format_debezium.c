@@ -300,8 +300,9 @@ put_digits_bytes(StringInfo out, const char *digits, int ndigits, bool negative)
 	bytes = palloc(nlimbs * sizeof(uint32));
 	for (int i = 0; i < nlimbs * 4; i++)
 		bytes[i] = limbs[nlimbs - 1 - i / 4] >> (24 - 8 * (i % 4));
-	while ((bytes[first] == 0 && bytes[first + 1] < 128) ||
-		   (bytes[first] == 255 && bytes[first + 1] >= 128))
+	/* of zero, which may have many digits, one byte stays */
+	while (first < nlimbs * 4 - 1 && ((bytes[first] == 0 && bytes[first + 1] < 128) ||
+									  (bytes[first] == 255 && bytes[first + 1] >= 128)))
 		first++;
 	ordflow_put_base64(out, bytes + first, nlimbs * 4 - first);
 	pfree(bytes);

@@ -926,9 +926,12 @@ ordflow_route_needs_sql(Route *route, const Change *change)
 	if (change->op != CHANGE_UPDATE || change->old_is_whole ||
 		!has_unchanged(change->relation, change->values))
 		return false;
+	/* what is being copied has perhaps not been told of yet */
+	if (route->copy != NULL && route->sink.shape != SHAPE_KEY)
+		return true;
 	return route->is_table || route->sink.shape == SHAPE_DOCUMENT ||
 		(route->sink.shape == SHAPE_FIELDS &&
-		 (route->whole || route->copy != NULL || moves_key(change->relation, change)));
+		 (route->whole || moves_key(change->relation, change)));
 }
 
 /* With what the WAL does not tell, where it matters; false: the row is gone already. */

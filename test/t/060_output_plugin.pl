@@ -178,6 +178,8 @@ BEGIN;
 INSERT INTO item (id) SELECT -g FROM generate_series(10000, 12999) AS g;
 ROLLBACK;
 SQL
+	# a commit flushes what came before it; the end of what was rolled back would wait for one
+	answer($node, 'CREATE TABLE public.flushed ()');
 	my ($out, $err) = receive('streamed', flush_lsn(), 'tables=public.item', 'streaming');
 	my (%parts, %committed, $top);
 	for my $m (map { decode_json($_) } split /\n/, $out)

@@ -169,7 +169,8 @@ sub redis
 	table($name);
 	answer($node, "CREATE SERVER IF NOT EXISTS cache FOREIGN DATA WRAPPER ordflow_redis
 			OPTIONS (port '@{[$redis->port]}');
-		SELECT ordflow.create_sync('$name', '$name', 'cache', '$name:{id}', options => '$options')");
+		SELECT ordflow.create_sync('$name', '$name', 'cache', '$name:{id}',
+			options => '$options')");
 	is_done($name);
 	$redis->ask('SET', "$name:not a row:1", 'of somebody else');
 	my $spoil = sub {
