@@ -32,8 +32,6 @@
 #include "sync/plugin.h"
 #include "sync/row.h"
 
-#define BACKLOG_AT_ONCE 100
-
 /* One sync of one source. */
 typedef struct Want
 {
@@ -177,46 +175,21 @@ announce(CaptureTarget *target, XLogRecPtr base)
 	SpinLockRelease(&shared->mutex);
 }
 
-/*
- * Where no record can begin.  Of a delivery that still waits for its backlog it tells that we did
- * not live to note that it is in the spool.
- */
-static bool
-is_backlog_commit(XLogRecPtr lsn)
-{
-	return lsn % MAXIMUM_ALIGNOF == MAXIMUM_ALIGNOF - 1;
-}
-
 /* A delivery that is new, or of a new generation, or that goes on after a stop. */
 static void
 open_target(CaptureTarget *target, const SyncDelivery *delivery, XLogRecPtr base)
 {
-	SpoolBounds bounds;
-
 	target->delivery = copy_delivery(delivery);
 	target->shared = ordflow_delivery_shared(delivery->delivery_id, true);
 	target->behind_since = 0;
-	target->first = target->last = target->synced = target->noted = InvalidXLogRecPtr;
-	target->has_backlog = false;
-	target->backlog_until = InvalidXLogRecPtr;
-	target->nbacklog = 0;
+	target->last = target->synced = InvalidXLogRecPtr;
 	target->described = NULL;
 	if (target->shared == NULL || delivery->stopped)
 		return;
 	target->spool = ordflow_spool_open(delivery->delivery_id, delivery->generation, base,
-									   delivery->spooled > delivery->released ?
-									   delivery->spooled : InvalidXLogRecPtr, &bounds);
-	if (target->spool == NULL)
-	{
-		ordflow_decoder_stop(delivery->delivery_id,
-							 "a part of its spool is gone, and with it what had not been delivered");
-		return;
-	}
+									   &target->last);
 	target->segment = ordflow_spool_segment(target->spool);
-	target->first = bounds.first;
-	target->last = target->synced = bounds.last;
-	target->noted = delivery->spooled;
-	target->has_backlog = bounds.last > bounds.first && is_backlog_commit(bounds.last);
+	target->synced = Max(target->last, base);
 	announce(target, base);
 }
 
@@ -600,16 +573,6 @@ tuple_bytes(TupleDesc desc, HeapTuple tuple)
 	return bytes;
 }
 
-static Size
-text_bytes(const RowRelation *row, const ChangeValue *values)
-{
-	Size		bytes = 0;
-
-	for (int i = 0; values != NULL && i < row->relation.ncolumns; i++)
-		bytes += values[i].length;
-	return bytes;
-}
-
 static ChangeValue *
 read_values(RowRelation *row, Relation relation, HeapTuple tuple, bool keys_only)
 {
@@ -655,13 +618,6 @@ capture(ReorderBufferTXN *txn, List *wants, Relation relation, ReorderBufferChan
 	change.lsn = decoded->lsn;
 	change.values = read_values(row, relation, new_tuple, too_large);
 	change.old = read_values(row, relation, old_tuple, too_large || !whole);
-	if (!too_large && text_bytes(row, change.values) + text_bytes(row, change.old) >
-		SYNC_TEXT_MAX)
-	{
-		too_large = true;
-		change.values = read_values(row, relation, new_tuple, true);
-		change.old = read_values(row, relation, old_tuple, true);
-	}
 	change.old_is_whole = whole && change.old != NULL && !too_large;
 	put_change(txn, wants, row, &change, too_large);
 }
@@ -690,26 +646,12 @@ find_server_target(const char *server, const char *role)
 	return NULL;
 }
 
-static int
-compare_ids(const void *a, const void *b)
-{
-	int64		left = Abs(*(const int64 *) a);
-	int64		right = Abs(*(const int64 *) b);
-
-	return left < right ? -1 : left > right ? 1 : 0;
-}
-
-/* It comes with its transaction, or has come: all but what committed before the spool began. */
 static void
-forget_backlog(CaptureTarget *target, int64 outbox_id, XLogRecPtr commit_lsn)
+forget_backlog(CaptureTarget *target, int64 outbox_id)
 {
-	int64	   *found;
-
-	if (target->nbacklog == 0 || commit_lsn <= target->first)
-		return;
-	found = bsearch(&outbox_id, target->backlog, target->nbacklog, sizeof(int64), compare_ids);
-	if (found != NULL)
-		*found = -outbox_id;
+	for (int i = 0; i < target->nbacklog; i++)
+		if (target->backlog[i] == outbox_id)
+			target->backlog[i--] = target->backlog[--target->nbacklog];
 }
 
 /* To the delivery that the row names. */
@@ -729,7 +671,7 @@ capture_message(ReorderBufferTXN *txn, Relation relation, ReorderBufferChange *d
 									 change.values[OUTBOX_ROLE].text);
 	if (want.target == NULL)
 		return;
-	forget_backlog(want.target, pg_strtoint64(change.values[OUTBOX_ID].text), txn->final_lsn);
+	forget_backlog(want.target, pg_strtoint64(change.values[OUTBOX_ID].text));
 	put_change(txn, list_make1(&want), row, &change, false);
 }
 
@@ -795,46 +737,14 @@ ordflow_capture_has_backlog(XLogRecPtr decoded)
 	return false;
 }
 
-static void
-put_message(CaptureTarget *target, ReorderBufferTXN *txn, RowRelation *row, uint64 result)
+/*
+ * Where no record can begin.  Of a delivery that still waits for its backlog it tells that we did
+ * not live to note that it is in the spool, and nothing can have been put behind it.
+ */
+static bool
+is_backlog_commit(XLogRecPtr lsn)
 {
-	Change		change = {.op = CHANGE_INSERT,.relation = &row->relation,.lsn = change_lsn};
-	ChangeValue *values = palloc0((row->relation.ncolumns + 1) * sizeof(ChangeValue));
-	Want		want = {.target = target};
-
-	for (int c = 0; c < row->relation.ncolumns; c++)
-	{
-		values[c].text = ordflow_result_text(result, c + 1);
-		values[c].state = values[c].text ? VALUE_TEXT : VALUE_NULL;
-		values[c].length = values[c].text ? strlen(values[c].text) : 0;
-	}
-	change.values = values;
-	put_change(txn, list_make1(&want), row, &change, false);
-}
-
-/* Some at a time: there may be many.  after: how many come behind them. */
-static void
-put_messages(CaptureTarget *target, ReorderBufferTXN *txn, RowRelation *row, int64 *ids, int n,
-			 uint64 after)
-{
-	Datum		array = ordflow_int8_array(ids, n);
-	uint64		found = ordflow_execute_latest(&read_backlog, &array, NULL);
-	MemoryContext before = MemoryContextSwitchTo(change_memory);
-
-	for (uint64 i = 0; i < found; i++)
-	{
-		uint64		back = after + found - 1 - i;
-
-		CHECK_FOR_INTERRUPTS();
-		/* places that rise, 512 at each byte of the WAL */
-		change_lsn = txn->final_lsn - 1 - back / 512;
-		change_nth = 511 - back % 512;
-		put_message(target, txn, row, i);
-		MemoryContextReset(change_memory);
-	}
-	MemoryContextSwitchTo(before);
-	SPI_freetuptable(SPI_tuptable);
-	pfree(DatumGetPointer(array));
+	return lsn % MAXIMUM_ALIGNOF == MAXIMUM_ALIGNOF - 1;
 }
 
 /* As one transaction, at a place in the WAL where no other can be. */
@@ -844,20 +754,31 @@ put_backlog(CaptureTarget *target, XLogRecPtr decoded)
 	ReorderBufferTXN txn = {.final_lsn = decoded - 1};
 	Relation	outbox = RelationIdGetRelation(outbox_relid);
 	RowRelation *row = ordflow_row_relation(outbox);
-	int			n = 0;
+	Datum		ids = ordflow_int8_array(target->backlog, target->nbacklog);
+	Want		want = {.target = target};
+	uint64		n = ordflow_execute_latest(&read_backlog, &ids, NULL);
 
-	for (int i = 0; i < target->nbacklog; i++)
-		if (target->backlog[i] > 0)
-			target->backlog[n++] = target->backlog[i];
 	txn.xact_time.commit_time = GetCurrentTimestamp();
 	begin_transaction(NULL, &txn);
-	for (int i = 0; i < n; i += BACKLOG_AT_ONCE)
+	for (uint64 i = 0; i < n; i++)
 	{
-		int			some = Min(n - i, BACKLOG_AT_ONCE);
+		Change		change = {.op = CHANGE_INSERT,.relation = &row->relation};
+		ChangeValue *values = palloc0((row->relation.ncolumns + 1) * sizeof(ChangeValue));
 
-		put_messages(target, &txn, row, target->backlog + i, some, n - i - some);
+		for (int c = 0; c < row->relation.ncolumns; c++)
+		{
+			values[c].text = ordflow_result_text(i, c + 1);
+			values[c].state = values[c].text ? VALUE_TEXT : VALUE_NULL;
+			values[c].length = values[c].text ? strlen(values[c].text) : 0;
+		}
+		change.values = values;
+		/* places that rise, 512 at each byte of the WAL */
+		change.lsn = txn.final_lsn - 1 - (n - 1 - i) / 512;
+		change_nth = 511 - (n - 1 - i) % 512;
+		put_change(&txn, list_make1(&want), row, &change, false);
 	}
-	end_transaction(target, &txn, true);
+	if (n > 0)
+		end_transaction(target, &txn, true);
 	RelationClose(outbox);
 }
 
@@ -874,14 +795,12 @@ ordflow_capture_backlog(XLogRecPtr decoded)
 
 		if (!is_backlog_due(target, decoded))
 			continue;
-		if (target->nbacklog > 0 && !target->has_backlog)
+		if (target->nbacklog > 0 && !is_backlog_commit(target->last))
 			put_backlog(target, decoded);
 		ordflow_execute(&end_backlog, &id, NULL);
 		target->delivery->backlog = false;
 		target->backlog_until = InvalidXLogRecPtr;
 		target->nbacklog = 0;
-		pfree(target->backlog);
-		target->has_backlog = false;
 	}
 	SPI_finish();
 }

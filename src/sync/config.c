@@ -42,7 +42,7 @@ static Statement read_sync_by_id = {
 static Statement read_deliveries = {
 	.sql = "SELECT delivery_id, server, role, token::pg_catalog.text, generation, stopped, "
 	"problem, "
-	"sent, released, backlog, spooled FROM ordflow.sync_deliveries ORDER BY delivery_id"
+	"sent, released, backlog FROM ordflow.sync_deliveries ORDER BY delivery_id"
 };
 
 static Statement make_deliveries = {
@@ -150,7 +150,6 @@ read_delivery(uint64 row)
 	delivery->sent = ordflow_result_text(row, 8);
 	delivery->released = result_lsn(row, 9);
 	delivery->backlog = result_bool(row, 10);
-	delivery->spooled = result_lsn(row, 11);
 	return delivery;
 }
 

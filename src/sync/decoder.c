@@ -54,7 +54,6 @@
 static DecoderShared *shared = NULL;
 static LogicalDecodingContext *decoding = NULL;
 static bool at_end_of_wal = false;
-static MemoryContext turn_memory = NULL;
 static TimestampTz confirm_at = DT_NOBEGIN;
 
 /* Of the syncs' definitions: a change of them may be seen by the next look only. */
@@ -209,14 +208,14 @@ load(XLogRecPtr base)
 
 static Statement note_gap = {
 	.sql = "UPDATE ordflow.sync_deliveries SET stopped = true, problem = $2, "
-	"generation = generation + 1, backlog = true, sent = NULL, released = NULL, spooled = NULL "
+	"generation = generation + 1, backlog = true, sent = NULL, released = NULL "
 	"WHERE delivery_id = $1 AND NOT stopped",
 	.nargs = 2,
 	.argtypes = {INT8OID, TEXTOID}
 };
 
-void
-ordflow_decoder_stop(int64 delivery_id, const char *problem)
+static void
+stop_delivery(int64 delivery_id, const char *problem)
 {
 	Datum		values[2] = {Int64GetDatum(delivery_id), CStringGetTextDatum(problem)};
 
@@ -227,7 +226,6 @@ ordflow_decoder_stop(int64 delivery_id, const char *problem)
 	SPI_connect();
 	ordflow_execute(&note_gap, values, NULL);
 	SPI_finish();
-	reload = true;
 }
 
 /* The spool of a target that takes too little has grown to what is allowed. */
@@ -241,41 +239,10 @@ check_budget(CaptureTarget *target)
 	SpinLockRelease(&target->shared->mutex);
 	if (bytes <= (int64) ordflow_wal_budget * 1024 * 1024 || !ordflow_worker_begin())
 		return;
-	ordflow_decoder_stop(target->delivery->delivery_id,
-						 psprintf("its spool has grown to ordflow.wal_budget, %d MB",
-								  ordflow_wal_budget));
+	stop_delivery(target->delivery->delivery_id,
+				  psprintf("its spool has grown to ordflow.wal_budget, %d MB", ordflow_wal_budget));
 	ordflow_worker_commit();
-}
-
-/* Nobody is waited for who holds the row: it is tried again. */
-static Statement note_spooled = {
-	.sql = "UPDATE ordflow.sync_deliveries SET spooled = $2 WHERE delivery_id = ("
-	"SELECT delivery_id FROM ordflow.sync_deliveries WHERE delivery_id = $1 AND generation = $3 "
-	"AND NOT stopped FOR NO KEY UPDATE SKIP LOCKED)",
-	.nargs = 3,
-	.argtypes = {INT8OID, LSNOID, INT8OID}
-};
-
-/*
- * The only copy of what a delivery has not taken is to be its spool: that is on disk first, and our
- * row tells of it, so that a spool that is damaged later is no silent loss.
- */
-static void
-rely_on_spool(CaptureTarget *target)
-{
-	Datum		values[3] = {Int64GetDatum(target->delivery->delivery_id),
-		LSNGetDatum(target->last), Int64GetDatum(target->delivery->generation)};
-
-	if (target->synced < target->last)
-		ordflow_spool_sync(target->spool);
-	target->synced = target->last;
-	if (!ordflow_worker_begin())
-		return;
-	SPI_connect();
-	if (ordflow_execute(&note_spooled, values, NULL) > 0)
-		target->noted = target->last;
-	SPI_finish();
-	ordflow_worker_commit();
+	reload = true;
 }
 
 /* The place that a delivery needs no WAL before. */
@@ -288,26 +255,24 @@ needed_by(CaptureTarget *target, XLogRecPtr decoded, TimestampTz now)
 
 	if (target->spool == NULL)
 		return decoded;
-	/* the WAL tells which messages are of no backlog, also after a crash */
-	if (!XLogRecPtrIsInvalid(target->backlog_until))
-		return InvalidXLogRecPtr;
 	SpinLockAcquire(&delivery->mutex);
 	durable = delivery->released;
 	spooled = delivery->spooled;
 	SpinLockRelease(&delivery->mutex);
-	if (durable >= spooled || target->last <= target->first)
+	if (durable >= spooled)
 	{
 		target->behind_since = 0;
 		return decoded;
 	}
 	if (target->behind_since == 0)
 		target->behind_since = now;
-	if (now - target->behind_since > BEHIND_MAX && target->noted < target->last)
+	if (now - target->behind_since > BEHIND_MAX && target->synced < spooled)
 	{
-		rely_on_spool(target);
+		ordflow_spool_sync(target->spool);
+		target->synced = target->last;
 		check_budget(target);
 	}
-	durable = Max(durable, target->noted);
+	durable = Max(durable, target->synced);
 	return durable >= target->last ? decoded : durable;
 }
 
@@ -324,14 +289,10 @@ confirm(void)
 	confirm_at = now + CONFIRM_EVERY;
 	for (int i = 0; i < ordflow_capture_ntargets(); i++)
 	{
-		XLogRecPtr	needed;
+		XLogRecPtr	needed = needed_by(ordflow_capture_target(i), decoded, now);
 
-		MemoryContextSwitchTo(turn_memory);
-		needed = needed_by(ordflow_capture_target(i), decoded, now);
 		lsn = Min(lsn, needed);
 	}
-	MemoryContextSwitchTo(TopMemoryContext);
-	MemoryContextReset(turn_memory);
 	if (lsn > MyReplicationSlot->data.confirmed_flush)
 		LogicalConfirmReceivedLocation(lsn);
 }
@@ -397,7 +358,7 @@ initial_context(void)
 /* Messages are still in the outbox; changes of tables are nowhere. */
 static Statement raise_generations = {
 	.sql = "UPDATE ordflow.sync_deliveries d SET generation = generation + 1, backlog = true, "
-	"sent = NULL, released = NULL, spooled = NULL, stopped = n.any, problem = CASE WHEN n.any THEN "
+	"sent = NULL, released = NULL, stopped = n.any, problem = CASE WHEN n.any THEN "
 	"'the replication slot was lost, and with it what had not been delivered' END "
 	"FROM (SELECT o.delivery_id, pg_catalog.count(s.sync_id) > 0 AS any "
 	"FROM ordflow.sync_deliveries o LEFT JOIN ordflow.syncs s ON s.mode = 'cdc' "
@@ -503,22 +464,17 @@ requirement(const char **hint)
 }
 
 static void
-take_settings(void)
-{
-	if (!ConfigReloadPending)
-		return;
-	ConfigReloadPending = false;
-	ProcessConfigFile(PGC_SIGHUP);
-}
-
-static void
 rest(long ms)
 {
 	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, ms,
 					 PG_WAIT_EXTENSION);
 	ResetLatch(MyLatch);
 	CHECK_FOR_INTERRUPTS();
-	take_settings();
+	if (ConfigReloadPending)
+	{
+		ConfigReloadPending = false;
+		ProcessConfigFile(PGC_SIGHUP);
+	}
 }
 
 /* True when the slot is there. */
@@ -598,7 +554,8 @@ turn(void)
 		n = load(decoding->reader->EndRecPtr);
 	if (n <= 0)
 		return n;
-	backlog();
+	if (!more)
+		backlog();
 	publish();
 	confirm();
 	if (!more)
@@ -611,7 +568,6 @@ turn(void)
 		ordflow_companion_idle(false);
 	}
 	CHECK_FOR_INTERRUPTS();
-	take_settings();
 	return n;
 }
 
@@ -625,8 +581,6 @@ decoder_main(const char *name)
 		return;
 	on_shmem_exit(at_exit, (Datum) 0);
 	CurrentResourceOwner = ResourceOwnerCreate(NULL, "ordflow decoder");
-	turn_memory = AllocSetContextCreate(TopMemoryContext, "ordflow decoder's turn",
-										ALLOCSET_SMALL_SIZES);
 	ordflow_capture_init();
 	(void) ordflow_change_settings();
 	while (!ordflow_worker_leaving() && !get_slot())

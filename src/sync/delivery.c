@@ -381,7 +381,7 @@ start_reading(void)
 static Statement note_gap = {
 	.sql = "UPDATE ordflow.sync_deliveries d SET problem = CASE WHEN n.any THEN $2 END, "
 	"stopped = n.any, generation = greatest(generation, $3) + 1, backlog = true, sent = NULL, "
-	"released = NULL, spooled = NULL FROM (SELECT EXISTS (SELECT FROM ordflow.syncs s JOIN "
+	"released = NULL FROM (SELECT EXISTS (SELECT FROM ordflow.syncs s JOIN "
 	"ordflow.sync_deliveries o ON o.role = s.role AND o.server IS NOT DISTINCT FROM s.server "
 	"WHERE o.delivery_id = $1 AND s.mode = 'cdc') AS any) AS n "
 	"WHERE delivery_id = $1 AND NOT stopped",

@@ -36,7 +36,6 @@
 
 /* A row whose values take more is not sent: it becomes a dead letter. */
 #define SYNC_ROW_MAX (64 * 1024 * 1024)
-#define SYNC_TEXT_MAX (4 * (Size) SYNC_ROW_MAX)	/* nor where they do as texts */
 
 /* ---- config.c: the syncs of this database ---- */
 
@@ -51,7 +50,6 @@ typedef struct SyncDelivery
 	const char *problem;
 	const char *sent;			/* what had been sent when the spool was last let go; or NULL */
 	XLogRecPtr	released;		/* and the commit up to which that holds */
-	XLogRecPtr	spooled;		/* WAL up to that commit is gone, as it is in the spool */
 	bool		backlog;		/* messages may lie in the outbox that no WAL will tell of */
 } SyncDelivery;
 
@@ -253,24 +251,20 @@ typedef enum SpoolKind
 
 typedef struct SpoolWriter SpoolWriter;
 
-/* What committed up to first is not in it; then come its commits up to last. */
-typedef struct SpoolBounds
-{
-	XLogRecPtr	first;
-	XLogRecPtr	last;
-} SpoolBounds;
-
 /*
  * In the decoder.  Opens what is there, cuts off what was not written whole, and begins a new
- * segment; one where nothing was there begins behind base.  Raises where the files cannot be
- * written.  NULL, and nothing is done, where it does not reach to the commit that is needed.
+ * segment.  Raises where the files cannot be written.  *last: the last commit that it holds, or
+ * that of the segment's beginning; invalid where nothing was there.
  */
 extern SpoolWriter *ordflow_spool_open(int64 delivery_id, uint32 generation, XLogRecPtr base,
-									   XLogRecPtr needed, SpoolBounds *bounds);
+									   XLogRecPtr *last);
 extern void ordflow_spool_put(SpoolWriter *spool, SpoolKind kind, const char *data, Size length);
 
 /* A transaction is whole: what was put can be read now.  Returns where it ends. */
 extern SpoolEnd ordflow_spool_commit(SpoolWriter *spool, XLogRecPtr commit_lsn);
+
+/* The transaction is not to be read: forgets what was put since the last commit. */
+extern void ordflow_spool_rollback(SpoolWriter *spool);
 
 /* All of it is on disk when it returns. */
 extern void ordflow_spool_sync(SpoolWriter *spool);
@@ -390,15 +384,12 @@ typedef struct CaptureTarget
 	SyncDelivery *delivery;
 	DeliveryShared *shared;
 	SpoolWriter *spool;			/* NULL: stopped */
-	XLogRecPtr	first;			/* what committed up to this is not in the spool */
-	XLogRecPtr	last;			/* the last commit in the spool, or first */
+	XLogRecPtr	last;			/* the last commit in the spool */
 	XLogRecPtr	synced;			/* on disk up to this commit */
-	XLogRecPtr	noted;			/* and so says our table */
-	bool		has_backlog;	/* the spool does, though our table does not say so */
 	TimestampTz behind_since;	/* 0: it is not */
 	/* what follows is of the transaction that is being decoded */
 	int			nbacklog;		/* of messages that were there before, by number */
-	int64	   *backlog;		/* rising; those that the WAL told of are negative */
+	int64	   *backlog;
 	XLogRecPtr	backlog_until;	/* those that the WAL tells of up to this are not among them */
 	bool		alert;			/* there is something new for its process */
 	bool		touched;
@@ -412,9 +403,6 @@ extern CaptureTarget *ordflow_capture_target(int i);
 /* ---- decoder.c ---- */
 extern void ordflow_decoder_init(void);
 extern char *ordflow_slot_name(void);
-
-/* By a gap; in a transaction. */
-extern void ordflow_decoder_stop(int64 delivery_id, const char *problem);
 
 /* What the database keeps for syncs outside its tables: the slot, if nobody uses it, and spools. */
 extern void ordflow_sync_leave_nothing(void);

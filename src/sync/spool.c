@@ -422,16 +422,17 @@ ordflow_spool_release(SpoolReader *reader, uint64 before)
 /* ---- the writer ---- */
 
 static void
-write_out(SpoolWriter *spool, const char *data, Size length)
+write_out(SpoolWriter *spool)
 {
-	Size		done = 0;
+	int			done = 0;
 
-	while (done < length)
+	while (done < spool->buffer.len)
 	{
 		ssize_t		n;
 
 		errno = 0;
-		n = pg_pwrite(spool->file, data + done, length - done, spool->written + done);
+		n = pg_pwrite(spool->file, spool->buffer.data + done, spool->buffer.len - done,
+					  spool->written + done);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
@@ -439,12 +440,6 @@ write_out(SpoolWriter *spool, const char *data, Size length)
 		done += n;
 	}
 	spool->written += done;
-}
-
-static void
-write_buffer(SpoolWriter *spool)
-{
-	write_out(spool, spool->buffer.data, spool->buffer.len);
 	resetStringInfo(&spool->buffer);
 }
 
@@ -477,7 +472,8 @@ begin_segment(SpoolWriter *spool, uint64 segment)
 		file_failed("create", spool->delivery_id, segment);
 	pfree(path);
 	spool->written = 0;
-	write_out(spool, (char *) &header, sizeof(header));
+	appendBinaryStringInfo(&spool->buffer, (char *) &header, sizeof(header));
+	write_out(spool);
 	spool->committed = spool->written;
 	flush_segment(spool);
 	fsync_fname(DatabasePath, true);
@@ -569,43 +565,18 @@ mend_segment(int64 delivery_id, uint64 segment)
 	return last;
 }
 
-/* Invalid where the file is no segment of ours. */
-static XLogRecPtr
-base_of(int64 delivery_id, uint64 segment)
-{
-	SegmentHeader header;
-	int			file = open_segment(delivery_id, segment, &header);
-
-	if (file < 0)
-		return InvalidXLogRecPtr;
-	close(file);
-	return header.base;
-}
-
 SpoolWriter *
-ordflow_spool_open(int64 delivery_id, uint32 generation, XLogRecPtr base, XLogRecPtr needed,
-				   SpoolBounds *bounds)
+ordflow_spool_open(int64 delivery_id, uint32 generation, XLogRecPtr base, XLogRecPtr *last)
 {
-	SpoolWriter *spool;
+	SpoolWriter *spool = MemoryContextAllocZero(TopMemoryContext, sizeof(SpoolWriter));
 	MemoryContext before;
-	uint64		first = 0;
 	uint64		segment = 0;
 	bool		there = find_last(delivery_id, generation, &segment);
 
-	*bounds = (SpoolBounds) {base, base};
-	if (there)
-	{
-		(void) find_range(delivery_id, &first, &segment);
-		bounds->first = base_of(delivery_id, first);
-		bounds->last = mend_segment(delivery_id, segment);
-	}
-	if ((there ? bounds->last : InvalidXLogRecPtr) < needed ||
-		XLogRecPtrIsInvalid(bounds->first))
-		return NULL;
-	spool = MemoryContextAllocZero(TopMemoryContext, sizeof(SpoolWriter));
+	*last = there ? mend_segment(delivery_id, segment) : InvalidXLogRecPtr;
 	spool->delivery_id = delivery_id;
 	spool->generation = generation;
-	spool->last = Max(bounds->last, base);
+	spool->last = there ? Max(*last, base) : base;
 	before = MemoryContextSwitchTo(TopMemoryContext);
 	initStringInfo(&spool->buffer);
 	MemoryContextSwitchTo(before);
@@ -613,7 +584,6 @@ ordflow_spool_open(int64 delivery_id, uint32 generation, XLogRecPtr base, XLogRe
 	return spool;
 }
 
-/* What is larger than the buffer does not make it grow. */
 void
 ordflow_spool_put(SpoolWriter *spool, SpoolKind kind, const char *data, Size length)
 {
@@ -621,15 +591,9 @@ ordflow_spool_put(SpoolWriter *spool, SpoolKind kind, const char *data, Size len
 
 	header.crc = record_crc(header.kind, data, length);
 	if (spool->buffer.len + RECORD_HEADER_BYTES + length > WRITE_BYTES)
-		write_buffer(spool);
+		write_out(spool);
 	appendBinaryStringInfo(&spool->buffer, (char *) &header, RECORD_HEADER_BYTES);
-	if (RECORD_HEADER_BYTES + length <= WRITE_BYTES)
-	{
-		appendBinaryStringInfo(&spool->buffer, data, length);
-		return;
-	}
-	write_buffer(spool);
-	write_out(spool, data, length);
+	appendBinaryStringInfo(&spool->buffer, data, length);
 }
 
 SpoolEnd
@@ -638,7 +602,7 @@ ordflow_spool_commit(SpoolWriter *spool, XLogRecPtr commit_lsn)
 	SpoolEnd	end;
 
 	ordflow_spool_put(spool, SPOOL_COMMIT, (char *) &commit_lsn, sizeof(commit_lsn));
-	write_buffer(spool);
+	write_out(spool);
 	spool->last = commit_lsn;
 	spool->committed = spool->written;
 	end = (SpoolEnd) {.segment = spool->segment, .offset = spool->committed};
@@ -650,6 +614,15 @@ ordflow_spool_commit(SpoolWriter *spool, XLogRecPtr commit_lsn)
 		end = (SpoolEnd) {.segment = spool->segment, .offset = spool->committed};
 	}
 	return end;
+}
+
+void
+ordflow_spool_rollback(SpoolWriter *spool)
+{
+	resetStringInfo(&spool->buffer);
+	if (spool->written > spool->committed && ftruncate(spool->file, spool->committed) < 0)
+		file_failed("truncate", spool->delivery_id, spool->segment);
+	spool->written = spool->committed;
 }
 
 void

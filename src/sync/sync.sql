@@ -46,7 +46,6 @@ CREATE TABLE ordflow.sync_deliveries (
     problem     text,
     sent        text,
     released    pg_lsn,
-    spooled     pg_lsn,
     CONSTRAINT sync_deliveries_pkey PRIMARY KEY (delivery_id),
     CONSTRAINT sync_deliveries_key UNIQUE NULLS NOT DISTINCT (server, role)
 ) WITH (fillfactor = 50);
@@ -59,7 +58,6 @@ COMMENT ON COLUMN ordflow.sync_deliveries.emits IS 'ordflow.emit() was called fo
 COMMENT ON COLUMN ordflow.sync_deliveries.stopped IS 'By a gap: something can no longer be delivered, see problem; ordflow.resume_sync() goes on behind it.';
 COMMENT ON COLUMN ordflow.sync_deliveries.sent IS 'The position at the target when WAL and spool before it were let go; of tables of this database the position itself.';
 COMMENT ON COLUMN ordflow.sync_deliveries.released IS 'The commit up to which all is delivered.';
-COMMENT ON COLUMN ordflow.sync_deliveries.spooled IS 'The commit up to which WAL was let go though it was not delivered, as it is in the spool: one that does not reach so far has lost something.';
 
 CREATE TABLE ordflow.sync_copies (
     sync_id     bigint NOT NULL,

@@ -14,7 +14,7 @@
  * transactions only of which no record was seen before, and one that is forgotten is skipped on for
  * those that have had a record skipped: nobody who has written to a table is still at it when it
  * becomes wanted, but for whoever attaches it as a partition himself, whose commands are told apart
- * by the invalidations between them.  What a transaction has had skipped is known until it ends.
+ * by the invalidations between them.
  */
 #include "postgres.h"
 
@@ -40,8 +40,8 @@ typedef struct UnwantedFile
 } UnwantedFile;
 
 /*
- * A transaction, or subtransaction, that has had a record of a table skipped.  Of no table: what
- * transaction it is part of, and where the row of its tables begins.
+ * A transaction, or subtransaction, that has had a record of a table skipped; of no table: what
+ * transaction it is part of.
  */
 typedef struct SkippedKey
 {
@@ -53,7 +53,6 @@ typedef struct Skipped
 {
 	SkippedKey	key;
 	TransactionId top;
-	Oid			next;
 } Skipped;
 
 static HTAB *files = NULL;
@@ -133,27 +132,17 @@ ordflow_unwanted_add(Relation relation)
 	}
 }
 
-static Skipped *
-transaction_of(TransactionId xid)
-{
-	SkippedKey	key = {.xid = xid};
-	bool		found;
-	Skipped    *entry = hash_search(skipped, &key, HASH_ENTER, &found);
-
-	if (!found)
-	{
-		entry->top = xid;
-		entry->next = InvalidOid;
-	}
-	return entry;
-}
-
 /* The first record of a subtransaction tells. */
 static void
 note_top(TransactionId xid, TransactionId top)
 {
-	if (TransactionIdIsValid(top))
-		transaction_of(xid)->top = top;
+	SkippedKey	key = {.xid = xid};
+	Skipped    *entry;
+
+	if (!TransactionIdIsValid(top))
+		return;
+	entry = hash_search(skipped, &key, HASH_ENTER, NULL);
+	entry->top = top;
 }
 
 static TransactionId
@@ -165,145 +154,41 @@ top_of(TransactionId xid)
 	return entry != NULL ? entry->top : xid;
 }
 
-static void
-note_skipped(SkippedKey *key)
-{
-	bool		found;
-	Skipped    *entry = hash_search(skipped, key, HASH_ENTER, &found);
-	Skipped    *transaction;
-
-	if (found)
-		return;
-	transaction = transaction_of(key->xid);
-	entry->top = transaction->top;
-	entry->next = transaction->next;
-	transaction->next = key->relid;
-}
-
-static void
-forget_skipped(TransactionId xid)
-{
-	SkippedKey	key = {.xid = xid};
-	Skipped    *transaction = hash_search(skipped, &key, HASH_FIND, NULL);
-
-	while (transaction != NULL && OidIsValid(transaction->next))
-	{
-		key.relid = transaction->next;
-		transaction->next = ((Skipped *) hash_search(skipped, &key, HASH_FIND, NULL))->next;
-		hash_search(skipped, &key, HASH_REMOVE, NULL);
-	}
-}
-
-static void
-forget_transaction(TransactionId xid)
-{
-	SkippedKey	key = {.xid = xid};
-
-	forget_skipped(xid);
-	hash_search(skipped, &key, HASH_REMOVE, NULL);
-}
-
-/* Those of a transaction; or, of none, that are older. */
-static List *
-find_transactions(TransactionId top, TransactionId before)
-{
-	HASH_SEQ_STATUS scan;
-	Skipped    *entry;
-	List	   *list = NIL;
-
-	hash_seq_init(&scan, skipped);
-	while ((entry = hash_seq_search(&scan)) != NULL)
-		if (!OidIsValid(entry->key.relid) &&
-			(TransactionIdIsValid(top) ? entry->top == top :
-			 TransactionIdPrecedes(entry->key.xid, before)))
-			list = lappend_oid(list, entry->key.xid);
-	return list;
-}
-
 /* Of a transaction, at the end of one of its commands: what it does next is told apart. */
 static void
 take_invalidations(XLogReaderState *record)
 {
 	xl_xact_invals *invals = (xl_xact_invals *) XLogRecGetData(record);
-	List	   *list;
-	ListCell   *cell;
+	TransactionId top = top_of(XLogRecGetXid(record));
+	HASH_SEQ_STATUS scan;
+	Skipped    *entry;
 
 	for (int i = 0; i < invals->nmsgs; i++)
 		if (invals->msgs[i].id == SHAREDINVALRELCACHE_ID)
 			forget(invals->msgs[i].rc.relId);
-	list = find_transactions(top_of(XLogRecGetXid(record)), InvalidTransactionId);
-	foreach(cell, list)
-		forget_skipped(lfirst_oid(cell));
-	list_free(list);
+	hash_seq_init(&scan, skipped);
+	while ((entry = hash_seq_search(&scan)) != NULL)
+		if (OidIsValid(entry->key.relid) && top_of(entry->key.xid) == top)
+			hash_search(skipped, &entry->key, HASH_REMOVE, NULL);
 }
 
-static void
-take_end(XLogReaderState *record, uint8 what)
-{
-	TransactionId xid = XLogRecGetXid(record);
-	TransactionId *parts;
-	int			nparts;
-
-	if (what == XLOG_XACT_COMMIT || what == XLOG_XACT_COMMIT_PREPARED)
-	{
-		xl_xact_parsed_commit commit;
-
-		ParseCommitRecord(XLogRecGetInfo(record), (xl_xact_commit *) XLogRecGetData(record),
-						  &commit);
-		xid = TransactionIdIsValid(commit.twophase_xid) ? commit.twophase_xid : xid;
-		parts = commit.subxacts;
-		nparts = commit.nsubxacts;
-	}
-	else
-	{
-		xl_xact_parsed_abort abort;
-
-		ParseAbortRecord(XLogRecGetInfo(record), (xl_xact_abort *) XLogRecGetData(record),
-						 &abort);
-		xid = TransactionIdIsValid(abort.twophase_xid) ? abort.twophase_xid : xid;
-		parts = abort.subxacts;
-		nparts = abort.nsubxacts;
-	}
-	for (int i = 0; i < nparts; i++)
-		forget_transaction(parts[i]);
-	forget_transaction(xid);
-}
-
-/* What is of transactions whose end nobody wrote goes, as do files that none of them has met. */
+/* Whatever is of transactions that have ended goes. */
 static void
 take_running(XLogReaderState *record)
 {
 	TransactionId oldest = ((xl_running_xacts *) XLogRecGetData(record))->oldestRunningXid;
-	List	   *list = find_transactions(InvalidTransactionId, oldest);
 	HASH_SEQ_STATUS scan;
+	Skipped    *entry;
 	UnwantedFile *file;
-	ListCell   *cell;
 
-	foreach(cell, list)
-		forget_transaction(lfirst_oid(cell));
-	list_free(list);
+	hash_seq_init(&scan, skipped);
+	while ((entry = hash_seq_search(&scan)) != NULL)
+		if (TransactionIdPrecedes(entry->key.xid, oldest))
+			hash_search(skipped, &entry->key, HASH_REMOVE, NULL);
 	hash_seq_init(&scan, files);
 	while ((file = hash_seq_search(&scan)) != NULL)
 		if (file->forgotten && TransactionIdPrecedes(file->forgotten_at, oldest))
 			hash_search(files, &file->file, HASH_REMOVE, NULL);
-}
-
-/* Records that tell of transactions.  True: it is one. */
-static bool
-take_transaction(XLogReaderState *record)
-{
-	uint8		what = XLogRecGetInfo(record) & XLOG_XACT_OPMASK;
-
-	if (XLogRecGetRmid(record) == RM_STANDBY_ID &&
-		(XLogRecGetInfo(record) & ~XLR_INFO_MASK) == XLOG_RUNNING_XACTS)
-		take_running(record);
-	if (XLogRecGetRmid(record) != RM_XACT_ID)
-		return XLogRecGetRmid(record) == RM_STANDBY_ID;
-	if (what == XLOG_XACT_INVALIDATIONS)
-		take_invalidations(record);
-	else if (what != XLOG_XACT_ASSIGNMENT && what != XLOG_XACT_PREPARE)
-		take_end(record, what);
-	return true;
 }
 
 /* Does it change rows, and nothing else that decoding has to know? */
@@ -334,9 +219,14 @@ ordflow_is_unwanted(XLogReaderState *record)
 	if (files == NULL)
 		return false;
 	note_top(xid, XLogRecGetTopXid(record));
-	if (take_transaction(record))
+	if (XLogRecGetRmid(record) == RM_STANDBY_ID &&
+		(XLogRecGetInfo(record) & ~XLR_INFO_MASK) == XLOG_RUNNING_XACTS)
+		take_running(record);
+	if (XLogRecGetRmid(record) == RM_XACT_ID &&
+		(XLogRecGetInfo(record) & XLOG_XACT_OPMASK) == XLOG_XACT_INVALIDATIONS)
 	{
 		last.xid = InvalidTransactionId;
+		take_invalidations(record);
 		return false;
 	}
 	if (!changes_rows(record) || !XLogRecHasBlockRef(record, 0))
@@ -351,7 +241,7 @@ ordflow_is_unwanted(XLogReaderState *record)
 	if (!TransactionIdFollows(xid, file->after))
 		return false;
 	if (last.xid != xid || last.relid != file->relid)
-		note_skipped(&key);
+		(void) hash_search(skipped, &key, HASH_ENTER, NULL);
 	last = key;
 	return true;
 }

@@ -11,8 +11,6 @@ use Redis;
 use Test::More;
 use Time::HiRes qw(sleep);
 
-use constant HEADER => 56;	# bytes of a segment, before its records
-
 my $node = server('main', 'wal_level = logical', 'max_worker_processes = 30', 'autovacuum = off',
 	"min_wal_size = '32MB'", "max_wal_size = '64MB'");
 my $redis = Redis::installed() ? Redis->new : undef;
@@ -23,10 +21,7 @@ asleep();
 torn();
 lost_before_anything_was_sent();
 invalidated();
-cut_off();
-not_on_disk();
 backlog() if $redis;
-backlog_and_crashes() if $redis;
 done_testing();
 
 # ---- what the tests are made of ----
@@ -77,28 +72,6 @@ sub segments
 	my $oid = answer($node, 'SELECT oid FROM pg_database WHERE datname = current_database()');
 	my $folder = $node->data_dir . "/base/$oid";
 	return sort { ($a =~ /(\d+)$/)[0] <=> ($b =~ /(\d+)$/)[0] } glob "$folder/ordflow_sync_*";
-}
-
-# While nothing can be written to the target, something happens, and then a crash. The segments.
-sub crash_with
-{
-	my ($name, $what) = @_;
-	my $session = $node->background_psql('postgres', on_error_stop => 0);
-	$session->query("BEGIN; LOCK TABLE copy.$name IN ACCESS EXCLUSIVE MODE");
-	$what->();
-	my @segments = segments();
-	$node->stop('immediate');
-	$session->{run}->finish if eval { $session->{run}->kill_kill; 1 };
-	return @segments;
-}
-
-sub wal_is_let_go
-{
-	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	my $lsn = answer($node, 'SELECT pg_current_wal_lsn()');
-	return ok($node->poll_query_until('postgres',
-			"SELECT confirmed_flush_lsn >= '$lsn' FROM pg_replication_slots"),
-		'the WAL is let go, as the spool is on disk');
 }
 
 # ---- the tests ----
@@ -157,12 +130,18 @@ sub asleep
 sub torn
 {
 	sync('spooled');
-	my @segments = crash_with('spooled', sub {
-		answer($node, "INSERT INTO spooled SELECT i, repeat(md5(i::text), 30)
-			FROM generate_series($_ * 10000, $_ * 10000 + 9999) i") for 1 .. 4;
-		wal_is_let_go();
-	});
+	my $session = $node->background_psql('postgres', on_error_stop => 0);
+	$session->query('BEGIN; LOCK TABLE copy.spooled IN ACCESS EXCLUSIVE MODE');
+	answer($node, "INSERT INTO spooled SELECT i, repeat(md5(i::text), 30)
+		FROM generate_series($_ * 10000, $_ * 10000 + 9999) i") for 1 .. 4;
+	my $lsn = answer($node, 'SELECT pg_current_wal_lsn()');
+	ok($node->poll_query_until('postgres',
+			"SELECT confirmed_flush_lsn >= '$lsn' FROM pg_replication_slots"),
+		'the WAL is let go, as the spool is on disk');
+	my @segments = segments();
 	cmp_ok(scalar @segments, '>', 1, 'it has several segments');
+	$node->stop('immediate');
+	$session->{run}->finish if eval { $session->{run}->kill_kill; 1 };
 	my ($last) = $segments[-1] =~ /\.(\d+)$/;
 	my $next = $segments[-1] =~ s/\d+$/$last + 1/er;
 	PostgreSQL::Test::Utils::append_to_file($next, "\0" x 10);
@@ -234,99 +213,4 @@ sub backlog
 	my @keys = $redis->ask('--no-raw', 'XRANGE', 'backlog', '-', '+') =~ /"key"\s+\d+\) "(\d+)"/g;
 	is((grep { $keys[$_] != $_ + 1 } 0 .. 1299), 0, 'in order');
 	return;
-}
-
-# Of changes whose WAL has gone a part of the spool is damaged, or all of it goes: that is told.
-sub cut_off
-{
-	for my $how (qw(half whole))
-	{
-		sync("cut_$how");
-		my @segments = crash_with("cut_$how", sub {
-			answer($node, "INSERT INTO cut_$how SELECT i, 'lost' FROM generate_series(1, 100) i");
-			wal_is_let_go();
-		});
-		truncate $segments[-1], (-s $segments[-1]) / 2 if $how eq 'half';
-		unlink @segments if $how eq 'whole';
-		$node->start;
-		becomes($node, "SELECT state, problem ~ 'part of its spool' FROM ordflow.sync_status
-			WHERE name = 'cut_$how'", 'gap|t', "$how of a spool is gone: a gap");
-		answer($node, "SELECT ordflow.resume_sync('cut_$how');
-			TRUNCATE copy.cut_$how; TRUNCATE cut_$how;
-			INSERT INTO cut_$how VALUES (1000, 'after')");
-		state_is("cut_$how", 'streaming', 'resumed');
-		same("cut_$how", 'behind the gap');
-		answer($node, "SELECT ordflow.drop_sync('cut_$how')");
-	}
-	return;
-}
-
-# What was in the spool but not yet on disk goes with a power cut. The WAL has it still.
-sub not_on_disk
-{
-	sync('power');
-	my @segments = crash_with('power', sub {
-		answer($node, "INSERT INTO power SELECT i, 'kept' FROM generate_series(1, 100) i");
-		sleep 1;
-	});
-	truncate $segments[-1], HEADER;
-	$node->start;
-	same('power', 'not on disk');
-	state_is('power', 'streaming', 'no gap');
-	answer($node, "INSERT INTO power VALUES (101, 'delivered')");
-	same('power', 'delivered');
-	wal_is_let_go();
-	@segments = segments();
-	$node->stop('immediate');
-	truncate $segments[-1], HEADER;
-	$node->start;
-	answer($node, "INSERT INTO power VALUES (102, 'after')");
-	same('power', 'what was delivered is not missed');
-	state_is('power', 'streaming', 'no gap either');
-	return;
-}
-
-sub message
-{
-	my ($id) = @_;
-	return answer($node, "SELECT ordflow.emit('late', 'once', '$id', '0')");
-}
-
-# Whenever the server crashes until the backlog is noted: each message is sent, and once.
-sub backlog_and_crashes
-{
-	$redis->crash;
-	answer($node, "CREATE SERVER late FOREIGN DATA WRAPPER ordflow_redis
-		OPTIONS (port '@{[$redis->port]}')");
-	my $is_noted = "SELECT NOT backlog FROM ordflow.sync_deliveries WHERE server = 'late'";
-	message(1);
-	$node->poll_query_until('postgres', $is_noted);
-	my $id = answer($node, "SELECT delivery_id FROM ordflow.sync_deliveries WHERE server = 'late'");
-	my ($spool) = grep { /_$id\.\d+$/ } segments();
-	$node->stop('immediate');
-	truncate $spool, HEADER;
-	start_as_not_noted();
-	# it lies in the spool, which is not noted
-	message(2);
-	$node->poll_query_until('postgres', $is_noted);
-	$node->stop('immediate');
-	start_as_not_noted();
-	message(3);
-	$node->poll_query_until('postgres', $is_noted);
-	$redis->start;
-	is($node->poll_query_until('postgres', 'SELECT count(*) = 0 FROM ordflow.outbox'), 1,
-		'after crashes the outbox is emptied');
-	is(join(' ', sort $redis->ask('--no-raw', 'XRANGE', 'once', '-', '+') =~
-				/"key"\s+\d+\) "(\d+)"/g), '1 2 3', 'each message is there once');
-	return;
-}
-
-# As though the server had crashed before that was committed.
-sub start_as_not_noted
-{
-	$node->append_conf('postgresql.conf', 'ordflow.workers = off');
-	$node->start;
-	answer($node, "UPDATE ordflow.sync_deliveries SET backlog = true WHERE server = 'late'");
-	$node->adjust_conf('postgresql.conf', 'ordflow.workers', undef);
-	return $node->restart;
 }
