@@ -49,6 +49,7 @@ CREATE TABLE ordflow.sync_copies (
     phase       text COLLATE "C" NOT NULL DEFAULT 'waiting',
     is_fresh    boolean NOT NULL,
     filter      text,
+    sweeps      boolean NOT NULL DEFAULT false,
     snapshot    text COLLATE "C",
     lsn         pg_lsn,
     base        pg_lsn,
@@ -66,6 +67,8 @@ COMMENT ON TABLE ordflow.sync_copies IS
 COMMENT ON COLUMN ordflow.sync_copies.is_fresh IS 'The target had nothing of the sync before: what the snapshot sees is not streamed to it.';
 
 COMMENT ON COLUMN ordflow.sync_copies.filter IS 'Of resync(): only these rows.';
+
+COMMENT ON COLUMN ordflow.sync_copies.sweeps IS 'After a gap: in the end, what the target has and the source has not is removed.';
 
 COMMENT ON COLUMN ordflow.sync_copies.snapshot IS 'xmin:xmax:who was in progress between them, sub-transactions too. Rows that it sees and that are the same now are copied; everything else is streamed.';
 
@@ -175,6 +178,21 @@ COMMENT ON FUNCTION ordflow.run_sync(text) IS
 
 COMMENT ON FUNCTION ordflow.wait_for_sync(text, pg_lsn, interval) IS
 'Waits until all that committed before that place in the WAL is durable at the target: true, or false when time is up (at most 60 s). Holds the statement''s snapshot meanwhile. Raises 0A000 for the modes scheduled and full, 25001 in a transaction that has written, OF004, 22023, 22004, 42501.';
+
+CREATE FUNCTION ordflow.verify_sync(name text)
+RETURNS TABLE (key text, problem text)
+LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'ordflow_verify_sync';
+
+COMMENT ON FUNCTION ordflow.verify_sync(text) IS
+'Compares every row of the source with the target while both are written: a row for each that differs, none where all is well. key: the source''s primary key, of several columns a JSON array; problem: changed, missing (at the target), extra (not in the source, or refused by the filter). Tables of this database and of another PostgreSQL, and hashes, strings and JSON of Redis. In a transaction of its own, READ COMMITTED; waits for what was committed to arrive. Raises 0A000 for a mode or target that cannot be compared, 25001 in a transaction that has written, 42501, 54000 above 1,000,000 differences, 55000 where the sync is not up to date within 30 s, OF004, OF008.';
+
+CREATE FUNCTION ordflow.repair_sync(name text)
+RETURNS bigint LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'ordflow_repair_sync';
+
+COMMENT ON FUNCTION ordflow.repair_sync(text) IS
+'Verifies as verify_sync() does and has the rows that differ sent again as they are, or deleted, in order with the stream; all others are left alone. Returns how many there are, at once: wait_for_sync() waits until they are there. Raises what verify_sync() raises.';
 
 CREATE OR REPLACE VIEW ordflow.sync_status AS
 SELECT s.name, s.source, s.server, s.target, s.mode, s.role,
@@ -377,11 +395,15 @@ $$;
 REVOKE ALL ON ordflow.sync_copies, ordflow.sync_copy_places, ordflow.sync_pulls, ordflow.sync_progress FROM PUBLIC;
 REVOKE ALL ON FUNCTION ordflow.postgres_options(text[], oid),
     ordflow.resync(text, text),
-    ordflow.run_sync(text) FROM PUBLIC;
+    ordflow.run_sync(text),
+    ordflow.verify_sync(text),
+    ordflow.repair_sync(text) FROM PUBLIC;
 
 INSERT INTO ordflow.parts (part, privilege, object) VALUES
     ('sync', 'EXECUTE', 'FUNCTION ordflow.resync(text, text)'),
     ('sync', 'EXECUTE', 'FUNCTION ordflow.run_sync(text)'),
+    ('sync', 'EXECUTE', 'FUNCTION ordflow.verify_sync(text)'),
+    ('sync', 'EXECUTE', 'FUNCTION ordflow.repair_sync(text)'),
     ('sync', 'USAGE', 'FOREIGN DATA WRAPPER ordflow_postgres'),
     ('read', 'SELECT', 'TABLE ordflow.sync_copies'),
     ('read', 'SELECT', 'TABLE ordflow.sync_copy_places'),
