@@ -93,6 +93,7 @@ static SinkPosition position;
 static bool has_position = false;
 static bool must_meet = false;	/* the position's transaction has to come by */
 static bool target_open = false;	/* it has taken a part of a transaction, which is not durable */
+static SinkPosition open_from;	/* then: where it stands until the rest has come */
 
 /* What has been read, though not all of it made an item. */
 static SinkPosition passed;
@@ -698,7 +699,7 @@ static bool
 ask_position(ModuleError *error)
 {
 	SinkPosition known = {0};
-	SinkPosition seen = position;
+	SinkPosition seen = target_open ? open_from : position;
 
 	if (sink == NULL || !(sink->flags & SINK_KEEPS_POSITION))
 	{
@@ -1145,6 +1146,7 @@ static bool
 read_batch(SpoolEnd end)
 {
 	int			max = batch_max();
+	bool		whole = sink != NULL && (sink->flags & SINK_TRANSACTIONS) != 0;
 	bool		any = false;
 	SpoolKind	kind;
 	char	   *data;
@@ -1172,7 +1174,9 @@ read_batch(SpoolEnd end)
 			passed = (SinkPosition) {me->generation, transaction.commit_lsn, PG_UINT64_MAX, 0};
 			passed_at = transaction.committed_at;
 			/* an open transaction would grow with the backlog */
-			if (nmessages >= MESSAGES_MAX / 2 || half_applied)
+			if (nmessages >= MESSAGES_MAX / 2 || half_applied ||
+				(whole && items.n >= max / 2) ||
+				(target_open && sink_position_compare(&passed, &position) > 0))
 				return true;
 		}
 		if (items.n + list_length(diverted) >= max || items.bytes >= SINK_BYTES_MAX ||
@@ -1303,6 +1307,17 @@ sink_refused(const SinkResult *result)
 	refused(route_of(item), item, 1, NULL, result->error.message, result->error.hint);
 }
 
+/* The batch is done; of a sink of transactions it may be held back until the rest has come. */
+static void
+note_open(const SinkBatch *batch)
+{
+	bool		is_open = batch->goes_on && (sink->flags & SINK_TRANSACTIONS) != 0;
+
+	if (is_open && !target_open)
+		open_from = batch->from;
+	target_open = is_open;
+}
+
 /* Diverted ones are committed before; the target moves on from where it stands. */
 static void
 apply_to_sink(void)
@@ -1313,8 +1328,9 @@ apply_to_sink(void)
 	SinkResult	result = {.rejected = -1};
 	SinkOutcome outcome = SINK_DONE;
 	/* past what will be a letter no more, or to the end of what was sent in part */
-	bool		moves_on = items.n == 0 && ((target_open && !in_source_transaction) ||
-		(has_letters && (!has_position || sink_position_compare(&to, &position) > 0)));
+	bool		moves_on = items.n == 0 &&
+		(has_letters || (target_open && !in_source_transaction)) &&
+		(!has_position || sink_position_compare(&to, &position) > 0);
 
 	if (diverted != NIL)
 	{
@@ -1340,7 +1356,7 @@ apply_to_sink(void)
 		{
 			position = to;
 			has_position = true;
-			target_open = batch.goes_on && (sink->flags & SINK_TRANSACTIONS);
+			note_open(&batch);
 		}
 		batch_done();
 	}
@@ -1952,7 +1968,7 @@ copy_to_sink(Route *route, const SinkPosition *to, bool goes_on)
 			!sink->flush(state, &result.error))
 			outcome = SINK_RETRY;
 		if (outcome == SINK_DONE)
-			target_open = goes_on;
+			note_open(&batch);
 	}
 	else
 		batch.to = position;

@@ -557,18 +557,17 @@ SQL
 	my ($load, $kills, $until) = (undef, 0, time + 25);
 	while (time < $until)
 	{
-		# a crash of the server ends it
-		if (!$load || !eval { $load->pump_nb; $load->pumpable })
+		my $next = time + 0.3 + rand 1.5;
+		while (time < $next)
 		{
-			eval { $load->finish } if $load;
-			$load = IPC::Run::start([ qw(pgbench -n -c 2 -T 60 -R 300 --max-tries 10 -f), $script,
-				'-d', $node->connstr('postgres') ], '<', '/dev/null', '>', \my $out, '2>&1');
+			$load = feed($load, $script);
+			usleep(50_000);
 		}
-		usleep(300_000 + rand 2_000_000);
 		$kills += kill_something();
 	}
 	$load->kill_kill;
-	note "killed $kills times; " . answer($node, 'SELECT count(*) FROM shop.log') . ' rows';
+	cmp_ok($kills, '>', 3, 'deliveries and the target are killed');
+	cmp_ok(answer($node, 'SELECT count(*) FROM shop.log'), '>', 5000, 'while there is a load');
 	answer($node, 'UPDATE shop.busy SET v = v + 1');
 	same('busy', 'killed under load');
 	same('log', 'killed under load');
@@ -576,6 +575,17 @@ SQL
 		'each row was inserted once');
 	is(answer($node, 'SELECT count(*) FROM ordflow.sync_dead_letters'), 0, 'no dead letter');
 	return;
+}
+
+# A client that has ended, or lost the server, begins again.
+sub feed
+{
+	my ($load, $script) = @_;
+	eval { $load->pump_nb } if $load && $load->pumpable;
+	return $load if $load && $load->pumpable;
+	eval { $load->finish } if $load;
+	return IPC::Run::start([ qw(pgbench -n -c 1 -T 60 -f), $script, '-d',
+			$node->connstr('postgres') ], '<', '/dev/null', '>', '/dev/null', '2>', '/dev/null');
 }
 
 sub kill_something
